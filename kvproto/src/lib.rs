@@ -1,0 +1,1 @@
+//! Messages and service stubs of the etcd v3 protocol.

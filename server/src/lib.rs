@@ -1,0 +1,1 @@
+//! Time, network and processes around the storage crate.

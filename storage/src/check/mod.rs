@@ -1,0 +1,1 @@
+//! Verifies a whole data directory offline.

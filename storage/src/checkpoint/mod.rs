@@ -1,0 +1,1 @@
+//! Incremental index checkpoints, cold values and the manifest, the one commit point.

@@ -1,0 +1,1 @@
+//! The Raft log: group-committed, zero-filled, recycled segments that stay the home of values.

@@ -1,0 +1,1 @@
+//! The bolt file format: writer and reader.

@@ -1,0 +1,68 @@
+//! The one door to files: [`Vfs`] and [`VfsFile`]. `real` is the operating
+//! system; `sim` is a disk in memory whose faults are drawn from a seed.
+//!
+//! Contract of both: data is durable only after `sync_data` of its file, a
+//! directory entry (create, rename, remove) only after `sync_dir` of its
+//! directory. A failed sync is never retried: the caller ends the process.
+
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub mod real;
+pub mod sim;
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Read only; fails when absent.
+    Read,
+    /// Read and write; fails when absent.
+    ReadWrite,
+    /// Read and write; created empty, fails when present.
+    CreateNew,
+}
+
+/// An open file. All positions are absolute; there is no cursor.
+pub trait VfsFile: Debug + Send + Sync {
+    /// Reads exactly `buf.len()` bytes at `offset`; `UnexpectedEof` past the end.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `data` at `offset`, extending the file where needed.
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the file's data durable (and its length, where that changed).
+    fn sync_data(&self) -> io::Result<()>;
+    /// The file's length, bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// True for an empty file.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or extends (with zeros) the file.
+    fn set_len(&self, length: u64) -> io::Result<()>;
+    /// The descriptor, where there is one, for flush backends that submit to the
+    /// kernel themselves.
+    fn raw_fd(&self) -> Option<i32>;
+}
+
+/// A file system.
+pub trait Vfs: Debug + Send + Sync {
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>>;
+    /// Opens a file for reading past the page cache where that can be done, so
+    /// that recovery sees what the disk holds and not what a killed process left
+    /// in memory; else as [`OpenMode::Read`].
+    fn open_uncached(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
+    /// Renames a file within a directory, replacing the target.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Names of the entries of a directory, sorted.
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Creates a directory (mode 0700) and its missing parents; no error when present.
+    fn create_dir_all(&self, directory: &Path) -> io::Result<()>;
+    /// Makes the entries of a directory durable.
+    fn sync_dir(&self, directory: &Path) -> io::Result<()>;
+    /// True when the path exists.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+}

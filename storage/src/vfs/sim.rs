@@ -1,0 +1,1 @@
+//! A disk in memory whose faults are drawn from a seed.

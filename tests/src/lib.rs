@@ -1,0 +1,1 @@
+//! Support code shared by the test targets of this package.
