@@ -38,7 +38,10 @@ pub struct ListenerGroup {
 
 impl std::fmt::Debug for ListenerGroup {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("ListenerGroup").field("listeners", &self.listeners).finish()
+        formatter
+            .debug_struct("ListenerGroup")
+            .field("listeners", &self.listeners)
+            .finish()
     }
 }
 
@@ -59,14 +62,30 @@ impl ListenerGroup {
         connections_max: usize,
         options: ConnectionOptions,
     ) -> ListenerGroup {
-        assert!(listeners.iter().all(|listener| listener.plain || listener.secure));
-        assert!(listeners.iter().all(|listener| !listener.secure || tls.is_some()));
-        ListenerGroup { listeners, tls, connections_max, options }
+        assert!(
+            listeners
+                .iter()
+                .all(|listener| listener.plain || listener.secure)
+        );
+        assert!(
+            listeners
+                .iter()
+                .all(|listener| !listener.secure || tls.is_some())
+        );
+        ListenerGroup {
+            listeners,
+            tls,
+            connections_max,
+            options,
+        }
     }
 
     /// Where the group listens, with the ports the kernel chose.
     pub fn addresses(&self) -> io::Result<Vec<Address>> {
-        self.listeners.iter().map(|listener| listener.socket.local_address()).collect()
+        self.listeners
+            .iter()
+            .map(|listener| listener.socket.local_address())
+            .collect()
     }
 
     /// Whether no URL was given.
@@ -108,9 +127,15 @@ impl ListenerGroup {
             ended.expect("an accept loop ends by itself and never panics");
         }
         let all = u32::try_from(self.connections_max).expect("at most CONNECTIONS_MAX");
-        if tokio::time::timeout(DRAIN_TIMEOUT, permits.acquire_many(all)).await.is_err() {
+        if tokio::time::timeout(DRAIN_TIMEOUT, permits.acquire_many(all))
+            .await
+            .is_err()
+        {
             let open = self.connections_max - permits.available_permits();
-            tracing::info!(connections = open, "cutting connections that did not end in time");
+            tracing::info!(
+                connections = open,
+                "cutting connections that did not end in time"
+            );
         }
         phase.send_replace(Phase::Cut);
         let rest = permits.acquire_many(all).await;
@@ -164,11 +189,20 @@ impl Accepting {
 
     /// Waits for a permit first: beyond the limit, connections queue in the kernel.
     async fn accept(&self) -> io::Result<(OwnedSemaphorePermit, Stream)> {
-        let permit = self.permits.clone().acquire_owned().await.expect("nobody closes the permits");
+        let permit = self
+            .permits
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("nobody closes the permits");
         Ok((permit, self.acceptor.accept().await?))
     }
 
-    fn connection<S, B>(&self, stream: Stream, service: S) -> impl Future<Output = ()> + Send + use<S, B>
+    fn connection<S, B>(
+        &self,
+        stream: Stream,
+        service: S,
+    ) -> impl Future<Output = ()> + Send + use<S, B>
     where
         S: Serve<B> + Sync,
         B: Body<Data = Bytes> + Send + 'static,
@@ -198,7 +232,11 @@ impl Accepting {
                     connection::serve(stream, peer, builder, service, stop).await;
                 }
                 Ready::Tls(stream) => {
-                    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                    let leaf = stream
+                        .get_ref()
+                        .1
+                        .peer_certificates()
+                        .and_then(<[_]>::first);
                     let name = leaf.map(|leaf| certificate::common_name(leaf).unwrap_or_default());
                     let builder = connection::builder(options, name.is_some());
                     let peer = PeerInfo::new(remote, true, name);

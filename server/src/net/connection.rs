@@ -25,8 +25,8 @@ use super::peer_info::PeerInfo;
 pub struct ConnectionOptions {
     /// `--max-concurrent-streams`.
     pub max_concurrent_streams: u32,
-    /// `--grpc-keepalive-interval`; zero pings never.
-    pub keepalive_interval: Duration,
+    /// `--grpc-keepalive-interval`; None pings never.
+    pub keepalive_interval: Option<Duration>,
     /// `--grpc-keepalive-timeout`.
     pub keepalive_timeout: Duration,
 }
@@ -35,7 +35,7 @@ impl Default for ConnectionOptions {
     fn default() -> Self {
         ConnectionOptions {
             max_concurrent_streams: u32::MAX,
-            keepalive_interval: Duration::from_secs(2 * 3600),
+            keepalive_interval: Some(Duration::from_secs(2 * 3600)),
             keepalive_timeout: Duration::from_secs(20),
         }
     }
@@ -61,7 +61,10 @@ impl<S, B> Serve<B> for S where
 /// A builder with every limit set. `proven`: the client showed a certificate that was verified.
 pub(super) fn builder(options: ConnectionOptions, proven: bool) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::HEADER_READ_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HEADER_READ_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -72,7 +75,7 @@ pub(super) fn builder(options: ConnectionOptions, proven: bool) -> auto::Builder
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
         .max_header_list_size(limits::HEADER_LIST_BYTES_MAX)
         .max_send_buf_size(limits::STREAM_SEND_BUFFER_BYTES)
-        .keep_alive_interval((!options.keepalive_interval.is_zero()).then_some(options.keepalive_interval))
+        .keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout);
     builder
 }

@@ -32,7 +32,7 @@ pub(super) enum Shaken {
 /// A stream as it is served.
 pub(super) enum Ready {
     Plain(Stream),
-    Tls(TlsStream<Stream>),
+    Tls(Box<TlsStream<Stream>>),
 }
 
 struct Job {
@@ -58,7 +58,9 @@ impl Handshakes {
     pub(super) fn with_limit(limit: usize) -> io::Result<Handshakes> {
         assert!(limit > 0, "a handshake must be allowed");
         let (jobs, inbox) = mpsc::channel(limit);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         std::thread::Builder::new()
             .name("tls-handshake".to_owned())
             .spawn(move || runtime.block_on(run(inbox, limit)))?;
@@ -73,7 +75,12 @@ impl Handshakes {
         sniff: bool,
     ) -> io::Result<Ready> {
         let (answer, shaken) = oneshot::channel();
-        let job = Job { stream: stream.detach()?, tls: tls.clone(), sniff, answer };
+        let job = Job {
+            stream: stream.detach()?,
+            tls: tls.clone(),
+            sniff,
+            answer,
+        };
         let gone = || io::Error::new(io::ErrorKind::ConnectionAborted, "handshake was cut");
         self.jobs.send(job).await.map_err(|_| gone())?;
         match shaken.await.map_err(|_| gone())?? {
@@ -83,7 +90,7 @@ impl Handshakes {
                 // left to shake.
                 let acceptor = TlsAcceptor::from(tls.current());
                 let accept = acceptor.accept_with(stream.attach()?, |fresh| *fresh = *session);
-                Ok(Ready::Tls(accept.await?))
+                Ok(Ready::Tls(Box::new(accept.await?)))
             }
         }
     }
@@ -106,7 +113,12 @@ async fn run(mut inbox: mpsc::Receiver<Job>, limit: usize) {
 }
 
 async fn perform(job: Job) {
-    let Job { stream, tls, sniff, answer } = job;
+    let Job {
+        stream,
+        tls,
+        sniff,
+        answer,
+    } = job;
     let outcome = shake_here(stream, &tls, sniff).await;
     if answer.send(outcome).is_err() {
         tracing::debug!("a stream was given up while it shook hands");

@@ -14,6 +14,7 @@ mod accept;
 mod address;
 mod connection;
 mod handshake;
+mod options;
 mod peer_info;
 mod socket;
 #[cfg(test)]
@@ -23,51 +24,53 @@ use std::io;
 use std::sync::Arc;
 
 pub use accept::ListenerGroup;
-pub use address::{Address, ListenUrl};
+pub use address::Address;
 pub use connection::{ConnectionOptions, Serve};
+pub use options::ListenOptions;
 pub use peer_info::PeerInfo;
 pub use socket::SocketOptions;
 
-use crate::tls::{ServerTls, TlsError, TlsOptions};
+use crate::config::Url;
+use crate::tls::{ServerTls, TlsError};
 use handshake::Handshakes;
 use socket::Bound;
-
-/// What to listen on, taken from the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct ListenOptions {
-    /// `--listen-client-urls`.
-    pub client_urls: Vec<String>,
-    /// `--listen-client-http-urls`; when given, the client URLs speak gRPC alone.
-    pub client_http_urls: Vec<String>,
-    /// `--listen-metrics-urls`.
-    pub metrics_urls: Vec<String>,
-    /// `--listen-peer-urls`.
-    pub peer_urls: Vec<String>,
-    /// Certificates of the client side; None without `--cert-file` and `--auto-tls`.
-    pub client_tls: Option<TlsOptions>,
-    /// Certificates of the peer side.
-    pub peer_tls: Option<TlsOptions>,
-    /// `--socket-reuse-port`, `--socket-reuse-address`.
-    pub socket: SocketOptions,
-    /// Streams and keep-alive.
-    pub connection: ConnectionOptions,
-}
 
 /// Why listening failed. Each ends the start-up.
 #[derive(Debug)]
 pub enum NetError {
     /// A listen URL cannot be understood.
-    Url { url: String, cause: String },
+    Url {
+        /// As it was written.
+        url: String,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// The address is taken, not ours, or not permitted.
-    Bind { url: String, source: io::Error },
+    Bind {
+        /// As it was written.
+        url: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// `https` or `unixs` without a certificate.
-    NoCertificate { url: String, purpose: &'static str },
+    NoCertificate {
+        /// As it was written.
+        url: String,
+        /// `client`, `metrics` or `peer`.
+        purpose: &'static str,
+    },
     /// Plain and TLS on one unix socket, which we do not tell apart.
-    SharedUnixSocket { url: String },
+    SharedUnixSocket {
+        /// The second of the two, as it was written.
+        url: String,
+    },
     /// A certificate, key or CA file is not usable.
     Tls(TlsError),
     /// `RESERVED_FILE_DESCRIPTORS` or fewer may be open.
-    DescriptorLimit { limit: u64 },
+    DescriptorLimit {
+        /// The soft limit on open files.
+        limit: u64,
+    },
     /// The handshake thread could not be started.
     Thread(io::Error),
 }
@@ -82,7 +85,10 @@ impl std::fmt::Display for NetError {
                 "TLS key/cert (--cert-file, --key-file) must be provided for {purpose} url {url} with HTTPS scheme"
             ),
             NetError::SharedUnixSocket { url } => {
-                write!(formatter, "{url}: unix and unixs cannot share one socket file")
+                write!(
+                    formatter,
+                    "{url}: unix and unixs cannot share one socket file"
+                )
             }
             NetError::Tls(error) => error.fmt(formatter),
             NetError::DescriptorLimit { limit } => write!(
@@ -119,13 +125,19 @@ pub struct Listeners {
 impl Listeners {
     /// Binds every URL. Needs no runtime. Errors: any URL that cannot be bound, any file that TLS needs.
     pub fn bind(options: &ListenOptions) -> Result<Listeners, NetError> {
-        let client_tls = options.client_tls.as_ref().map(ServerTls::open).transpose()?;
+        let client_tls = options
+            .client_tls
+            .as_ref()
+            .map(ServerTls::open)
+            .transpose()?;
         let peer_tls = options.peer_tls.as_ref().map(ServerTls::open).transpose()?;
         let secure = client_tls.is_some() || peer_tls.is_some();
-        let handshakes =
-            secure.then(Handshakes::start).transpose().map_err(NetError::Thread)?;
+        let handshakes = secure
+            .then(Handshakes::start)
+            .transpose()
+            .map_err(NetError::Thread)?;
         let clients = client_connections_max(descriptors::limit())?;
-        let group = |urls: &[String], tls: &Option<Arc<ServerTls>>, limit, purpose| {
+        let group = |urls: &[Url], tls: &Option<Arc<ServerTls>>, limit, purpose| {
             let bound = bind_group(urls, tls, options.socket, purpose)?;
             let tls = tls.clone().zip(handshakes.clone());
             Ok::<_, NetError>(ListenerGroup::new(bound, tls, limit, options.connection))
@@ -140,7 +152,12 @@ impl Listeners {
                 limits::METRICS_CONNECTIONS_MAX,
                 "metrics",
             )?,
-            peer: group(&options.peer_urls, &peer_tls, limits::PEER_CONNECTIONS_MAX, "peer")?,
+            peer: group(
+                &options.peer_urls,
+                &peer_tls,
+                limits::PEER_CONNECTIONS_MAX,
+                "peer",
+            )?,
         })
     }
 }
@@ -157,33 +174,42 @@ fn client_connections_max(descriptors: Option<u64>) -> Result<usize, NetError> {
 
 /// One socket per address, however many URLs name it.
 fn bind_group(
-    urls: &[String],
+    urls: &[Url],
     tls: &Option<Arc<ServerTls>>,
     options: SocketOptions,
     purpose: &'static str,
 ) -> Result<Vec<accept::Listener>, NetError> {
-    let mut parsed: Vec<ListenUrl> = Vec::new();
-    for url in urls {
-        parsed.push(ListenUrl::parse(url)?);
-    }
     let mut bound: Vec<(Address, accept::Listener)> = Vec::new();
-    for url in parsed {
-        if url.secure && tls.is_none() {
-            return Err(NetError::NoCertificate { url: url.text, purpose });
+    for url in urls {
+        let (text, secure) = (url.to_string(), url.scheme().is_secure());
+        let Some(wanted) = Address::of(url) else {
+            return Err(NetError::Url {
+                url: text,
+                cause: "expected IP in URL for binding".to_owned(),
+            });
+        };
+        if secure && tls.is_none() {
+            return Err(NetError::NoCertificate { url: text, purpose });
         }
-        let known = bound.iter_mut().find(|(address, _)| *address == url.address);
-        if let Some((address, listener)) = known {
-            listener.plain |= !url.secure;
-            listener.secure |= url.secure;
+        if let Some((address, listener)) = bound.iter_mut().find(|(address, _)| *address == wanted)
+        {
+            listener.plain |= !secure;
+            listener.secure |= secure;
             if listener.plain && listener.secure && matches!(address, Address::Unix(_)) {
-                return Err(NetError::SharedUnixSocket { url: url.text });
+                return Err(NetError::SharedUnixSocket { url: text });
             }
             continue;
         }
-        let socket = Bound::new(&url.address, options)
-            .map_err(|source| NetError::Bind { url: url.text.clone(), source })?;
-        let listener = accept::Listener { socket, plain: !url.secure, secure: url.secure };
-        bound.push((url.address, listener));
+        let socket =
+            Bound::new(&wanted, options).map_err(|source| NetError::Bind { url: text, source })?;
+        bound.push((
+            wanted,
+            accept::Listener {
+                socket,
+                plain: !secure,
+                secure,
+            },
+        ));
     }
     Ok(bound.into_iter().map(|(_, listener)| listener).collect())
 }

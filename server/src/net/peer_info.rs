@@ -18,7 +18,11 @@ impl PeerInfo {
     /// A peer by address (None: a unix socket), whether TLS is spoken, and the common name of its verified certificate.
     pub fn new(remote: Option<SocketAddr>, tls: bool, common_name: Option<String>) -> PeerInfo {
         assert!(tls || common_name.is_none(), "a certificate needs TLS");
-        PeerInfo(Arc::new(Inner { remote, tls, common_name }))
+        PeerInfo(Arc::new(Inner {
+            remote,
+            tls,
+            common_name,
+        }))
     }
 
     /// The remote address; None for a unix socket.

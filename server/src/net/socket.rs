@@ -35,7 +35,11 @@ impl Bound {
     pub(super) fn new(address: &Address, options: SocketOptions) -> io::Result<Bound> {
         match address {
             Address::Tcp(address) => {
-                let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+                let socket = Socket::new(
+                    Domain::for_address(*address),
+                    Type::STREAM,
+                    Some(Protocol::TCP),
+                )?;
                 socket.set_reuse_address(true)?;
                 if options.reuse_port {
                     socket.set_reuse_port(true)?;
@@ -73,9 +77,10 @@ impl Bound {
     pub(super) fn into_acceptor(self) -> io::Result<Acceptor> {
         Ok(match self {
             Bound::Tcp(listener) => Acceptor::Tcp(tokio::net::TcpListener::from_std(listener)?),
-            Bound::Unix(listener, path) => {
-                Acceptor::Unix(tokio::net::UnixListener::from_std(listener)?, SocketFile(path))
-            }
+            Bound::Unix(listener, path) => Acceptor::Unix(
+                tokio::net::UnixListener::from_std(listener)?,
+                SocketFile(path),
+            ),
         })
     }
 }
@@ -96,6 +101,8 @@ impl Drop for SocketFile {
 #[derive(Debug)]
 pub(super) enum Acceptor {
     Tcp(tokio::net::TcpListener),
+    /// With the file, which goes when the listener goes.
+    #[allow(dead_code, reason = "the file is held for its Drop")]
     Unix(tokio::net::UnixListener, SocketFile),
 }
 
@@ -107,7 +114,7 @@ impl Acceptor {
                 stream.set_nodelay(true)?;
                 Ok(Stream::Tcp(stream, remote))
             }
-            Acceptor::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+            Acceptor::Unix(listener, _file) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
     }
 }

@@ -44,7 +44,10 @@ const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
 fn text(value: &[u8]) -> Option<String> {
     let tag = *value.first()?;
-    if !matches!(tag, UTF8_STRING | PRINTABLE_STRING | TELETEX_STRING | IA5_STRING) {
+    if !matches!(
+        tag,
+        UTF8_STRING | PRINTABLE_STRING | TELETEX_STRING | IA5_STRING
+    ) {
         return None;
     }
     let (bytes, _) = element(value, tag)?;
@@ -66,7 +69,9 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     if digits.is_empty() || digits.len() > 4 {
         return None;
     }
-    let length = digits.iter().fold(0_usize, |length, digit| length << 8 | usize::from(*digit));
+    let length = digits
+        .iter()
+        .fold(0_usize, |length, digit| length << 8 | usize::from(*digit));
     rest.split_at_checked(length)
 }
 
@@ -77,9 +82,13 @@ mod tests {
     fn der(names: &[&str]) -> Vec<u8> {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:masters");
+        params
+            .distinguished_name
+            .push(rcgen::DnType::OrganizationName, "system:masters");
         for name in names {
-            params.distinguished_name.push(rcgen::DnType::CommonName, *name);
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, *name);
         }
         let key = rcgen::KeyPair::generate().unwrap();
         params.self_signed(&key).unwrap().der().to_vec()
@@ -87,7 +96,10 @@ mod tests {
 
     #[test]
     fn the_common_name_is_found() {
-        assert_eq!(common_name(&der(&["kube-apiserver-etcd-client"])).unwrap(), "kube-apiserver-etcd-client");
+        assert_eq!(
+            common_name(&der(&["kube-apiserver-etcd-client"])).unwrap(),
+            "kube-apiserver-etcd-client"
+        );
         assert_eq!(common_name(&der(&["fjord æøå"])).unwrap(), "fjord æøå");
         assert_eq!(common_name(&der(&[])), None);
     }

@@ -8,7 +8,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
 };
 
 use super::{TlsError, TlsOptions, certificate, files};
@@ -20,13 +21,18 @@ pub(super) fn verifier(
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
     let Some(ca_file) = &options.trusted_ca_file else {
         if options.client_cert_auth {
-            return Err(TlsError::option("--client-cert-auth", "needs --trusted-ca-file"));
+            return Err(TlsError::option(
+                "--client-cert-auth",
+                "needs --trusted-ca-file",
+            ));
         }
         return Ok(None);
     };
     let mut roots = RootCertStore::empty();
     for certificate in files::certificates(ca_file, "trusted CA file")? {
-        roots.add(certificate).map_err(|error| TlsError::file(ca_file, "trusted CA file", error))?;
+        roots
+            .add(certificate)
+            .map_err(|error| TlsError::file(ca_file, "trusted CA file", error))?;
     }
     let mut builder =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
@@ -46,12 +52,20 @@ pub(super) fn verifier(
     }
     let hostnames: Result<Vec<_>, TlsError> = options.allowed_hostnames.iter().map(name).collect();
     let common_names = options.allowed_common_names.clone();
-    Ok(Some(Arc::new(AllowedNames { inner, hostnames: hostnames?, common_names })))
+    Ok(Some(Arc::new(AllowedNames {
+        inner,
+        hostnames: hostnames?,
+        common_names,
+    })))
 }
 
 fn name(text: &String) -> Result<ServerName<'static>, TlsError> {
-    ServerName::try_from(text.clone())
-        .map_err(|_| TlsError::option("--client-cert-allowed-hostname", format!("{text:?} is no host name")))
+    ServerName::try_from(text.clone()).map_err(|_| {
+        TlsError::option(
+            "--client-cert-allowed-hostname",
+            format!("{text:?} is no host name"),
+        )
+    })
 }
 
 /// A certificate must verify *and* carry one of the names.
@@ -75,9 +89,12 @@ impl ClientCertVerifier for AllowedNames {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.inner.verify_client_cert(leaf, intermediates, now)?;
         let parsed = ParsedCertificate::try_from(leaf)?;
-        let by_host = self.hostnames.iter().any(|name| verify_server_name(&parsed, name).is_ok());
-        let by_name = certificate::common_name(leaf)
-            .is_some_and(|name| self.common_names.iter().any(|allowed| *allowed == name));
+        let by_host = self
+            .hostnames
+            .iter()
+            .any(|name| verify_server_name(&parsed, name).is_ok());
+        let by_name =
+            certificate::common_name(leaf).is_some_and(|name| self.common_names.contains(&name));
         if by_host || by_name {
             return Ok(verified);
         }

@@ -15,7 +15,12 @@ pub(super) struct Stamp(Option<(u64, u64, i64, i64)>);
 impl Stamp {
     pub(super) fn of(path: &Path) -> Stamp {
         Stamp(std::fs::metadata(path).ok().map(|metadata| {
-            (metadata.ino(), metadata.size(), metadata.ctime(), metadata.ctime_nsec())
+            (
+                metadata.ino(),
+                metadata.size(),
+                metadata.ctime(),
+                metadata.ctime_nsec(),
+            )
         }))
     }
 }

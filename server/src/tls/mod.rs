@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 
+use crate::config::TlsVersion;
 use files::Stamp;
 
 /// TLS of one side (clients or peers), as the flags give it.
@@ -42,35 +43,63 @@ pub struct TlsOptions {
     pub allowed_common_names: Vec<String>,
     /// `--cipher-suites`, by Go's names; empty takes all.
     pub cipher_suites: Vec<String>,
-    /// `--tls-min-version`: `TLS1.2` or `TLS1.3`; empty is 1.2.
-    pub min_version: String,
-    /// `--tls-max-version`: the same; empty is the newest.
-    pub max_version: String,
+    /// `--tls-min-version`; None is 1.2.
+    pub min_version: Option<TlsVersion>,
+    /// `--tls-max-version`; None is the newest.
+    pub max_version: Option<TlsVersion>,
 }
 
 /// Why TLS cannot be served. Names the file or the flag.
 #[derive(Clone, Debug)]
 pub enum TlsError {
     /// A file cannot be read or does not hold what it should.
-    File { path: PathBuf, purpose: &'static str, cause: String },
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What it is for.
+        purpose: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// A flag's value makes no sense.
-    Option { flag: &'static str, cause: String },
+    Option {
+        /// The flag, with its dashes.
+        flag: &'static str,
+        /// What is wrong with its value.
+        cause: String,
+    },
 }
 
 impl TlsError {
     fn file(path: &Path, purpose: &'static str, cause: impl fmt::Display) -> TlsError {
-        TlsError::File { path: path.to_owned(), purpose, cause: cause.to_string() }
+        TlsError::File {
+            path: path.to_owned(),
+            purpose,
+            cause: cause.to_string(),
+        }
+    }
+
+    /// A file whose counterpart is missing.
+    pub(crate) fn half(path: &Path, cause: &str) -> TlsError {
+        TlsError::file(path, "TLS file", cause)
     }
 
     fn option(flag: &'static str, cause: impl fmt::Display) -> TlsError {
-        TlsError::Option { flag, cause: cause.to_string() }
+        TlsError::Option {
+            flag,
+            cause: cause.to_string(),
+        }
     }
 }
 
 impl fmt::Display for TlsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TlsError::File { path, purpose, cause } => {
+            TlsError::File {
+                path,
+                purpose,
+                cause,
+            } => {
                 write!(formatter, "{purpose} {}: {cause}", path.display())
             }
             TlsError::Option { flag, cause } => write!(formatter, "{flag}: {cause}"),
@@ -94,7 +123,10 @@ struct Loaded {
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("ServerTls").field("options", &self.options).finish()
+        formatter
+            .debug_struct("ServerTls")
+            .field("options", &self.options)
+            .finish()
     }
 }
 
@@ -104,7 +136,10 @@ impl ServerTls {
         let stamps = stamps(options);
         let config = build(options)?;
         let loaded = Mutex::new(Loaded { config, stamps });
-        Ok(Arc::new(ServerTls { options: options.clone(), loaded }))
+        Ok(Arc::new(ServerTls {
+            options: options.clone(),
+            loaded,
+        }))
     }
 
     /// The configuration in use.
@@ -135,16 +170,23 @@ impl ServerTls {
 
 fn stamps(options: &TlsOptions) -> Vec<Stamp> {
     let always = [&options.cert_file, &options.key_file];
-    let given = options.trusted_ca_file.iter().chain(options.crl_file.iter());
-    always.into_iter().chain(given).map(|path| Stamp::of(path)).collect()
+    let given = options
+        .trusted_ca_file
+        .iter()
+        .chain(options.crl_file.iter());
+    always
+        .into_iter()
+        .chain(given)
+        .map(|path| Stamp::of(path))
+        .collect()
 }
 
 fn build(options: &TlsOptions) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(CryptoProvider {
-        cipher_suites: suites::select(&options.cipher_suites, &options.min_version)?,
+        cipher_suites: suites::select(&options.cipher_suites, options.min_version)?,
         ..rustls::crypto::ring::default_provider()
     });
-    let versions = suites::versions(&options.min_version, &options.max_version)?;
+    let versions = suites::versions(options.min_version, options.max_version)?;
     let chain = files::certificates(&options.cert_file, "certificate file")?;
     let key = files::private_key(&options.key_file)?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -154,9 +196,13 @@ fn build(options: &TlsOptions) -> Result<Arc<ServerConfig>, TlsError> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|error| TlsError::file(&options.key_file, "key file", format!("{error} (certificate: {})", options.cert_file.display())))?;
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| {
+        TlsError::file(
+            &options.key_file,
+            "key file",
+            format!("{error} (certificate: {})", options.cert_file.display()),
+        )
+    })?;
     // grpc-go refuses a server that does not agree on h2 (contract 1.17).
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))

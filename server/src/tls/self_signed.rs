@@ -25,12 +25,17 @@ pub fn ensure(
         return Ok((cert_path, key_path));
     }
     if years == 0 {
-        return Err(TlsError::option("--self-signed-cert-validity", "must be greater than 0"));
+        return Err(TlsError::option(
+            "--self-signed-cert-validity",
+            "must be greater than 0",
+        ));
     }
     let failed = |error: rcgen::Error| TlsError::file(&cert_path, "self-signed certificate", error);
     let mut params = CertificateParams::new(hosts.to_vec()).map_err(failed)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "sternpost");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "sternpost");
     params.not_before = now.into();
     params.not_after = (now + YEAR * years).into();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -40,8 +45,10 @@ pub fn ensure(
         KeyUsagePurpose::KeyCertSign,
         KeyUsagePurpose::CrlSign,
     ];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = params.self_signed(&key).map_err(failed)?;
     std::fs::create_dir_all(directory)
