@@ -87,12 +87,10 @@ fn what_was_ingested_is_there_after_reopening() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = scratch.path().join("checkpoint");
     let all = records(2..10_002);
-    let values: Vec<_> = (2..40)
+    let values: Vec<_> = (2..40u8)
         .map(|main| {
-            (
-                Revision::new(main, 0),
-                Bytes::from(vec![main as u8; 100_000]),
-            )
+            let revision = Revision::new(i64::from(main), 0);
+            (revision, Bytes::from(vec![main; 100_000]))
         })
         .collect();
     let mut runs = 0;
