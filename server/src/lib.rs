@@ -1,1 +1,5 @@
 //! Time, network and processes around the storage crate.
+
+pub mod config;
+pub mod shutdown;
+pub mod version;

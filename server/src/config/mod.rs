@@ -1,0 +1,141 @@
+//! What a member is told at its start: flags, `ETCD_*` variables and the YAML file of etcd,
+//! turned into one typed [`Config`] (contract 4.1 and 4.2).
+//!
+//! Read once by `main`, before any thread exists; nothing changes it later. Invariants: every value
+//! in a [`Config`] was validated on its own and against the others; what may only be judged when
+//! the data directory is known to be empty is judged by [`Config::bootstrap`].
+//! Limits: the configuration file in [`crate::config::file`].
+
+mod bootstrap;
+mod duration;
+mod feature_gates;
+mod types;
+mod url;
+mod value;
+
+pub use bootstrap::Bootstrap;
+pub use duration::{format_duration, parse_duration};
+pub use feature_gates::{FeatureGate, FeatureGates};
+pub use types::{
+    AllowedOrigins, AutoCompaction, ConfigError, InitialClusterState, LogConfig, LogFormat,
+    LogLevel, LogOutput, LogRotation, MetricsLevel, Quota, TlsFiles, TlsVersion,
+};
+pub use url::{Scheme, Url};
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration of one member. Each field is the flag of the same name (contract 4.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `--name`: the name published in the member list.
+    pub name: String,
+    /// `--data-dir`, by default `./<name>.sternpost`.
+    pub data_dir: PathBuf,
+    /// `--wal-dir`: a directory of its own for the Raft log.
+    pub wal_dir: Option<PathBuf>,
+
+    /// `--listen-client-urls`: gRPC, and HTTP unless `listen_client_http_urls` has any.
+    pub listen_client_urls: Vec<Url>,
+    /// `--listen-client-http-urls`: when not empty, HTTP is served only there.
+    pub listen_client_http_urls: Vec<Url>,
+    /// `--listen-peer-urls`.
+    pub listen_peer_urls: Vec<Url>,
+    /// `--listen-metrics-urls`: `/metrics` and the health endpoints, without client certificates.
+    pub listen_metrics_urls: Vec<Url>,
+    /// `--advertise-client-urls`, as published in the member list.
+    pub advertise_client_urls: Vec<Url>,
+    /// `--initial-advertise-peer-urls`.
+    pub initial_advertise_peer_urls: Vec<Url>,
+
+    /// `--initial-cluster`, unparsed: it only counts for an empty data directory.
+    pub initial_cluster: String,
+    /// `--initial-cluster-state`.
+    pub initial_cluster_state: InitialClusterState,
+    /// `--initial-cluster-token`.
+    pub initial_cluster_token: String,
+    /// `--force-new-cluster`: keep the data, forget the other members.
+    pub force_new_cluster: bool,
+
+    /// `--heartbeat-interval`: the length of a tick. Above zero.
+    pub heartbeat_interval: Duration,
+    /// `--election-timeout`: at least five heartbeats, at most 50 seconds.
+    pub election_timeout: Duration,
+    /// `--initial-election-tick-advance`.
+    pub initial_election_tick_advance: bool,
+    /// `--pre-vote`.
+    pub pre_vote: bool,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig_check: bool,
+    /// `--max-learners`.
+    pub max_learners: usize,
+
+    /// `--unsafe-no-fsync`: an answer no longer means that the data is on disk.
+    pub unsafe_no_fsync: bool,
+    /// `--quota-backend-bytes`.
+    pub quota: Quota,
+    /// `--auto-compaction-mode` and `--auto-compaction-retention`.
+    pub auto_compaction: AutoCompaction,
+
+    /// `--max-txn-ops`: operations in one list of a transaction.
+    pub max_txn_ops: usize,
+    /// `--max-request-bytes`: of one request as encoded.
+    pub max_request_bytes: usize,
+    /// `--max-concurrent-streams` of one client connection.
+    pub max_concurrent_streams: u32,
+    /// `--grpc-keepalive-min-time`: clients that ping more often are cut off.
+    pub grpc_keepalive_min_time: Duration,
+    /// `--grpc-keepalive-interval`: how often the server pings; `None` is never.
+    pub grpc_keepalive_interval: Option<Duration>,
+    /// `--grpc-keepalive-timeout`: how long a ping may stay unanswered; `None` is for ever.
+    pub grpc_keepalive_timeout: Option<Duration>,
+    /// `--socket-reuse-port`.
+    pub socket_reuse_port: bool,
+    /// `--socket-reuse-address`.
+    pub socket_reuse_address: bool,
+    /// `--enable-grpc-gateway`: the JSON API.
+    pub enable_grpc_gateway: bool,
+    /// `--watch-progress-notify-interval`. Above zero.
+    pub watch_progress_notify_interval: Duration,
+
+    /// `--cert-file` and its family: what clients connect to.
+    pub client_tls: TlsFiles,
+    /// `--peer-cert-file` and its family.
+    pub peer_tls: TlsFiles,
+    /// `--self-signed-cert-validity` in years.
+    pub self_signed_cert_validity_years: u32,
+    /// `--cipher-suites` by their Go names; empty leaves the choice to the TLS library.
+    pub cipher_suites: Vec<String>,
+    /// `--tls-min-version`.
+    pub tls_min_version: TlsVersion,
+    /// `--tls-max-version`; `None` is the newest.
+    pub tls_max_version: Option<TlsVersion>,
+    /// `--cors`.
+    pub cors: AllowedOrigins,
+    /// `--host-whitelist`: host names accepted in HTTP requests without TLS.
+    pub host_whitelist: AllowedOrigins,
+
+    /// `--auth-token`: `simple`, or `jwt,...`.
+    pub auth_token: String,
+    /// `--bcrypt-cost`.
+    pub bcrypt_cost: u32,
+    /// `--auth-token-ttl`.
+    pub auth_token_ttl: Duration,
+
+    /// `--metrics`.
+    pub metrics: MetricsLevel,
+    /// `--warning-apply-duration`: slower applies are logged.
+    pub warning_apply_duration: Duration,
+    /// `--warning-unary-request-duration`: slower requests are logged.
+    pub warning_unary_request_duration: Duration,
+    /// `--corrupt-check-time`: how often members compare themselves; `None` is never.
+    pub corrupt_check_time: Option<Duration>,
+    /// `--compact-hash-check-time`.
+    pub compact_hash_check_time: Duration,
+    /// `--feature-gates`.
+    pub feature_gates: FeatureGates,
+    /// `--log-level`, `--log-outputs`, `--log-format` and log rotation.
+    pub log: LogConfig,
+    /// One of the `--discovery-*` flags was given: refused by [`Config::bootstrap`].
+    pub discovery: bool,
+}
