@@ -9,7 +9,8 @@ use storage::apply::command::{
     Alarm, Compare, CompareTarget, DeleteRange, KeyRange, Put, Range, RequestOp, SortOrder,
     SortTarget, Txn,
 };
-use storage::types::{EncodedKeyValue, LeaseId, MemberId};
+use storage::apply::{OpResult, Projection, TxnResult};
+use storage::types::{EncodedKeyValue, KeyValueRef, LeaseId, MemberId};
 use tonic::Status;
 
 use super::status::invalid;
@@ -138,6 +139,73 @@ fn unknown_target(result: i32, range: KeyRange) -> Compare {
 #[must_use]
 pub fn key_value(encoded: &EncodedKeyValue) -> mvccpb::KeyValue {
     mvccpb::KeyValue::decode(&encoded.0[..]).expect("what is stored was encoded by us")
+}
+
+/// A key-value that is in memory, as a message.
+///
+/// # Panics
+/// When it is not in memory.
+#[must_use]
+pub fn resident(reference: &KeyValueRef) -> mvccpb::KeyValue {
+    match reference {
+        KeyValueRef::Resident(encoded) => key_value(encoded),
+        KeyValueRef::Stored(meta) => {
+            unreachable!("revision {:?} was brought into memory before", meta.revision)
+        }
+    }
+}
+
+/// The answer of a transaction whose key-values are in memory. The header holds
+/// the revision alone (contract 1.3).
+#[must_use]
+pub fn txn_result(result: TxnResult) -> pb::TxnResponse {
+    pb::TxnResponse {
+        header: revision_header(result.revision),
+        succeeded: result.succeeded,
+        responses: result.responses.into_iter().map(operation_result).collect(),
+    }
+}
+
+fn operation_result(result: OpResult) -> pb::ResponseOp {
+    use pb::response_op::Response;
+    let response = match result {
+        OpResult::Range(range) => Response::ResponseRange(pb::RangeResponse {
+            header: revision_header(range.revision),
+            kvs: range
+                .key_values
+                .iter()
+                .map(|reference| projected(reference, range.projection))
+                .collect(),
+            more: range.more,
+            count: range.count,
+        }),
+        OpResult::Put { revision, previous } => Response::ResponsePut(pb::PutResponse {
+            header: revision_header(revision),
+            prev_kv: previous.as_ref().map(resident),
+        }),
+        OpResult::DeleteRange { revision, deleted, previous } => {
+            Response::ResponseDeleteRange(pb::DeleteRangeResponse {
+                header: revision_header(revision),
+                deleted,
+                prev_kvs: previous.iter().map(resident).collect(),
+            })
+        }
+        OpResult::Txn(nested) => Response::ResponseTxn(txn_result(nested)),
+    };
+    pb::ResponseOp { response: Some(response) }
+}
+
+fn revision_header(revision: i64) -> Option<pb::ResponseHeader> {
+    Some(pb::ResponseHeader { revision, ..Default::default() })
+}
+
+fn projected(reference: &KeyValueRef, projection: Projection) -> mvccpb::KeyValue {
+    match projection {
+        Projection::Whole => resident(reference),
+        Projection::WithoutValueAndLease | Projection::WithoutValue => {
+            key_value(&reference.projected(projection == Projection::WithoutValue))
+        }
+    }
 }
 
 /// An active alarm as a message.

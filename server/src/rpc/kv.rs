@@ -1,16 +1,16 @@
 //! Put, DeleteRange, Txn, Compact.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use kvproto::etcdserverpb as pb;
+use kvproto::etcdserverpb::request_op::Request;
+use kvproto::mvccpb;
 use prost::Message;
-use storage::apply::command::{Command, RequestOp};
-use storage::apply::{OpResult, Response, TxnResult};
+use storage::apply::command::Command;
+use storage::apply::{OpResult, Projection, Response, TxnResult};
 use storage::types::KeyValueRef;
 use tonic::Status;
 
 use super::status::invalid;
-use super::{Context, convert, range, validate};
+use super::{Context, convert, validate};
 use crate::runtime::Values;
 
 /// A write must fit into one entry of the log (contract 8).
@@ -64,19 +64,79 @@ pub(super) async fn txn(
 ) -> Result<pb::TxnResponse, Status> {
     validate::txn(&request, context.options.txn_operations_max)?;
     check_size(context, &request)?;
+    let serializable = only_serializable_reads(&request);
     let txn = convert::txn(request)?;
     if txn.is_read_only() {
-        let serializable = is_serializable(&txn);
         let read = context.handle.read_txn(txn, !serializable).await?;
-        let mut response = txn_response(context, read.result).await;
-        fill_header(context, &mut response, context.handle.view().revision());
-        return Ok(response);
+        let revision = read.result.revision;
+        return Ok(txn_response(context, read.result, revision).await);
     }
     let applied = context.handle.propose(Command::Txn(txn)).await?;
     let Response::Txn(result) = applied.response else {
         unreachable!("a transaction is answered as a transaction");
     };
-    let mut response = txn_response(context, result).await;
-    fill_header(context, &mut response, applied.revision);
-    Ok(response)
+    Ok(txn_response(context, result, applied.revision).await)
+}
+
+/// Contract 1.8.
+pub(super) async fn compact(
+    context: &Context,
+    request: pb::CompactionRequest,
+) -> Result<pb::CompactionResponse, Status> {
+    let revision = request.revision;
+    let applied = context.handle.propose(Command::Compact { revision }).await?;
+    if request.physical {
+        context.handle.purged(revision).await?;
+    }
+    Ok(pb::CompactionResponse { header: Some(context.handle.view().header(applied.revision)) })
+}
+
+/// A read-only transaction needs no barrier when every read in it is
+/// serializable (contract 1.7).
+fn only_serializable_reads(request: &pb::TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|operation| match &operation.request {
+        Some(Request::RequestRange(range)) => range.serializable,
+        _ => false,
+    })
+}
+
+async fn txn_response(context: &Context, mut result: TxnResult, revision: i64) -> pb::TxnResponse {
+    let mut references = Vec::new();
+    for_each_reference(&mut result, &mut |reference| references.push(reference.clone()));
+    context.handle.values().make_resident(&mut references).await;
+    let mut resident = references.into_iter();
+    for_each_reference(&mut result, &mut |reference| {
+        *reference = resident.next().expect("both walks see the same references");
+    });
+    pb::TxnResponse {
+        header: Some(context.handle.view().header(revision)),
+        ..convert::txn_result(result)
+    }
+}
+
+/// Visits every reference whose value goes out, in a fixed order.
+fn for_each_reference(result: &mut TxnResult, visit: &mut impl FnMut(&mut KeyValueRef)) {
+    for response in &mut result.responses {
+        match response {
+            OpResult::Range(range) if range.projection == Projection::Whole => {
+                range.key_values.iter_mut().for_each(&mut *visit);
+            }
+            OpResult::Range(_) => {}
+            OpResult::Put { previous, .. } => previous.iter_mut().for_each(&mut *visit),
+            OpResult::DeleteRange { previous, .. } => previous.iter_mut().for_each(&mut *visit),
+            OpResult::Txn(nested) => for_each_reference(nested, visit),
+        }
+    }
+}
+
+async fn optional(values: &Values, reference: Option<KeyValueRef>) -> Option<mvccpb::KeyValue> {
+    match reference {
+        Some(reference) => Some(convert::key_value(&values.encoded(&reference).await)),
+        None => None,
+    }
+}
+
+async fn all(values: &Values, mut references: Vec<KeyValueRef>) -> Vec<mvccpb::KeyValue> {
+    values.make_resident(&mut references).await;
+    references.iter().map(convert::resident).collect()
 }
