@@ -8,6 +8,7 @@
     reason = "a test target may end in a panic"
 )]
 
+mod answer;
 mod generate;
 mod member;
 mod model;

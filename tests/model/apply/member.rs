@@ -14,7 +14,7 @@ use storage::types::{
     Event, KeyValueRef, LogIndex, RecordMeta, RequestId, Revision, SegmentNumber, Term,
 };
 
-use crate::model::{Answer, Change, Effect, KeyValue};
+use crate::answer::{Answer, Change, Effect, KeyValue};
 
 pub struct Member {
     machine: StateMachine,
@@ -139,7 +139,7 @@ impl Member {
     fn fetch(&mut self, needs: impl Fn(&StateMachine) -> Vec<Arc<RecordMeta>>) {
         for meta in needs(&self.machine) {
             let value = self.stored_value(&meta);
-            self.machine.mvcc_mut().install_value(meta.revision, &value);
+            self.machine.supply(&meta, &value);
         }
         assert!(needs(&self.machine).is_empty(), "fetched once is enough");
     }

@@ -217,7 +217,7 @@ fn needs_names_what_is_not_resident() {
     };
     let needs = machine.range_needs(&by_value);
     assert_eq!(needs.len(), 1);
-    machine.mvcc_mut().install_value(needs[0].revision, b"2");
+    machine.supply(&needs[0], b"2");
     assert!(machine.range_needs(&by_value).is_empty());
     assert_eq!(keys(&machine, &nested), [b"a".to_vec()]);
 }

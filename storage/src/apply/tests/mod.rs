@@ -96,7 +96,7 @@ impl Member {
     }
 
     /// The key-values of a read of everything: key, value.
-    fn all(&self) -> Vec<(String, String)> {
+    fn all(&mut self) -> Vec<(String, String)> {
         let everything = Range {
             range: keys("\0", "\0"),
             ..Range::default()

@@ -25,7 +25,7 @@ fn sorted(target: SortTarget, order: SortOrder, limit: i64) -> Range {
     }
 }
 
-fn keys_in_order(member: &Member, range: &Range) -> (String, bool, i64) {
+fn keys_in_order(member: &mut Member, range: &Range) -> (String, bool, i64) {
     let result = member.machine.range(range).unwrap();
     (
         keys_of(&result.key_values).concat(),
@@ -40,41 +40,44 @@ fn answer(keys: &str, more: bool, count: i64) -> (String, bool, i64) {
 
 #[test]
 fn a_missing_key_and_an_inverted_interval_are_empty_answers() {
-    let member = filled();
+    let mut member = filled();
     for range in [a_range("x", ""), a_range("c", "b"), a_range("c", "c")] {
-        assert_eq!(keys_in_order(&member, &range), answer("", false, 0));
+        assert_eq!(keys_in_order(&mut member, &range), answer("", false, 0));
     }
 }
 
 #[test]
 fn count_ignores_the_limit_and_more_tells_of_it() {
-    let member = filled();
+    let mut member = filled();
     let limited = |limit| Range {
         limit,
         ..a_range("a", "z")
     };
-    assert_eq!(keys_in_order(&member, &limited(2)), answer("ab", true, 5));
     assert_eq!(
-        keys_in_order(&member, &limited(5)),
+        keys_in_order(&mut member, &limited(2)),
+        answer("ab", true, 5)
+    );
+    assert_eq!(
+        keys_in_order(&mut member, &limited(5)),
         answer("abcde", false, 5)
     );
     assert_eq!(
-        keys_in_order(&member, &limited(0)),
+        keys_in_order(&mut member, &limited(0)),
         answer("abcde", false, 5)
     );
     assert_eq!(
-        keys_in_order(&member, &limited(-1)),
+        keys_in_order(&mut member, &limited(-1)),
         answer("abcde", false, 5)
     );
     assert_eq!(
-        keys_in_order(&member, &limited(i64::MAX)),
+        keys_in_order(&mut member, &limited(i64::MAX)),
         answer("abcde", false, 5)
     );
 }
 
 #[test]
 fn the_header_of_an_old_read_has_the_current_revision() {
-    let member = filled();
+    let mut member = filled();
     let old = Range {
         revision: 3,
         limit: 1,
@@ -93,29 +96,32 @@ fn revisions_out_of_reach_are_refused_and_negative_is_current() {
         revision,
         ..a_range("a", "z")
     };
-    let refused = |revision| member.machine.range(&at(revision)).unwrap_err();
+    let mut refused = |revision| member.machine.range(&at(revision)).unwrap_err();
     assert_eq!(refused(3), Refusal::Compacted);
     assert_eq!(refused(10), Refusal::FutureRevision);
-    assert_eq!(keys_in_order(&member, &at(4)), answer("cde", false, 3));
-    assert_eq!(keys_in_order(&member, &at(-7)), answer("abcde", false, 5));
+    assert_eq!(keys_in_order(&mut member, &at(4)), answer("cde", false, 3));
+    assert_eq!(
+        keys_in_order(&mut member, &at(-7)),
+        answer("abcde", false, 5)
+    );
 }
 
 #[test]
 fn count_only_answers_nothing_else() {
-    let member = filled();
+    let mut member = filled();
     let count = Range {
         count_only: true,
         limit: 2,
         min_mod_revision: 9,
         ..a_range("a", "z")
     };
-    assert_eq!(keys_in_order(&member, &count), answer("", false, 5));
+    assert_eq!(keys_in_order(&mut member, &count), answer("", false, 5));
 }
 
 #[test]
 fn sorting_fetches_all_then_cuts_and_ties_keep_key_order() {
     use SortOrder::{Ascend, Descend};
-    let member = filled();
+    let mut member = filled();
     for (target, order, expected) in [
         (SortTarget::Key, Ascend, "abc"),
         (SortTarget::Key, Descend, "edc"),
@@ -131,7 +137,7 @@ fn sorting_fetches_all_then_cuts_and_ties_keep_key_order() {
         let range = sorted(target, order, 3);
         let expected = answer(expected, true, 5);
         assert_eq!(
-            keys_in_order(&member, &range),
+            keys_in_order(&mut member, &range),
             expected,
             "{target:?} {order:?}"
         );
@@ -141,16 +147,19 @@ fn sorting_fetches_all_then_cuts_and_ties_keep_key_order() {
 /// The quirk: no order by another target sorts, but only the first limit + 1.
 #[test]
 fn no_order_by_version_sorts_only_the_first_limit_plus_one() {
-    let member = filled();
+    let mut member = filled();
     let quirk = sorted(SortTarget::Create, SortOrder::None, 2);
-    assert_eq!(keys_in_order(&member, &quirk), answer("cb", true, 5));
+    assert_eq!(keys_in_order(&mut member, &quirk), answer("cb", true, 5));
     let ascending = sorted(SortTarget::Create, SortOrder::Ascend, 2);
-    assert_eq!(keys_in_order(&member, &ascending), answer("ed", true, 5));
+    assert_eq!(
+        keys_in_order(&mut member, &ascending),
+        answer("ed", true, 5)
+    );
 }
 
 #[test]
 fn filters_are_inclusive_and_leave_the_count() {
-    let member = filled();
+    let mut member = filled();
     let base = || a_range("a", "z");
     for (range, expected) in [
         (
@@ -212,19 +221,19 @@ fn filters_are_inclusive_and_leave_the_count() {
             answer("abcde", false, 5),
         ),
     ] {
-        assert_eq!(keys_in_order(&member, &range), expected, "{range:?}");
+        assert_eq!(keys_in_order(&mut member, &range), expected, "{range:?}");
     }
 }
 
 /// Trap 10.
 #[test]
 fn keys_only_drops_the_lease_unless_sorted_by_value() {
-    let member = filled();
+    let mut member = filled();
     let keys_only = |target| Range {
         keys_only: true,
         ..sorted(target, SortOrder::None, 0)
     };
-    let projection = |range| member.machine.range(&range).unwrap().projection;
+    let mut projection = |range| member.machine.range(&range).unwrap().projection;
     let by_key = projection(keys_only(SortTarget::Key));
     assert_eq!(by_key, Projection::WithoutValueAndLease);
     let by_value = projection(keys_only(SortTarget::Value));
