@@ -1,5 +1,9 @@
 //! Time, network and processes around the storage crate.
 
 pub mod config;
+pub mod http;
+pub mod metrics;
+pub mod net;
 pub mod shutdown;
+pub mod tls;
 pub mod version;

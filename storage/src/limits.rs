@@ -17,3 +17,20 @@ pub const HOT_SUPERSEDED_BYTES: u64 = 256 << 20;
 /// Bookkeeping bytes that dbSize adds to each record's encoded KeyValue
 /// (17 bytes of bolt key and 17 of page and element headers; design section 5).
 pub const RECORD_OVERHEAD_BYTES: u64 = 34;
+
+/// Levels of transactions that a command may hold, the outermost included.
+/// Above what a proposer lets through: etcd's operation budget of 128 ends
+/// nesting at 129 levels, prost's recursion limit at about 50. Small enough for
+/// the stack of any thread.
+pub const TXN_DEPTH_MAX: usize = 192;
+
+/// Largest time to live of a lease, seconds (contract 1.10).
+pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
+
+/// What a put is taken to cost besides its key and value when the space quota
+/// is checked, bytes (contract 1.13).
+pub const PUT_COST_BYTES: u64 = 256;
+
+/// What a lease is taken to cost when the space quota is checked, bytes
+/// (contract 1.13).
+pub const LEASE_COST_BYTES: u64 = 64;

@@ -63,6 +63,24 @@ pub enum Alarm {
     Corrupt = 2,
 }
 
+impl Alarm {
+    /// etcd's number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The alarm of etcd's number; None for NONE (0) and for unknown ones.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Alarm> {
+        match number {
+            1 => Some(Alarm::NoSpace),
+            2 => Some(Alarm::Corrupt),
+            _ => None,
+        }
+    }
+}
+
 /// Half-open interval of keys as etcd's requests give it (contract 1.5): empty
 /// `range_end` is the single key, one zero byte is "everything from key on".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -192,6 +210,25 @@ pub enum SortOrder {
     Descend = 2,
 }
 
+impl SortOrder {
+    /// etcd's number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The order of etcd's number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<SortOrder> {
+        match number {
+            0 => Some(SortOrder::None),
+            1 => Some(SortOrder::Ascend),
+            2 => Some(SortOrder::Descend),
+            _ => None,
+        }
+    }
+}
+
 /// etcd's `SortTarget`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -207,4 +244,25 @@ pub enum SortTarget {
     Mod = 3,
     /// By value.
     Value = 4,
+}
+
+impl SortTarget {
+    /// etcd's number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The target of etcd's number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<SortTarget> {
+        match number {
+            0 => Some(SortTarget::Key),
+            1 => Some(SortTarget::Version),
+            2 => Some(SortTarget::Create),
+            3 => Some(SortTarget::Mod),
+            4 => Some(SortTarget::Value),
+            _ => None,
+        }
+    }
 }
