@@ -25,6 +25,8 @@ mod value;
 mod yaml;
 
 #[cfg(test)]
+mod file_tests;
+#[cfg(test)]
 mod tests;
 
 pub use bootstrap::Bootstrap;

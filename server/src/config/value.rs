@@ -48,11 +48,6 @@ impl Settings {
         self.0.contains_key(name)
     }
 
-    /// The names of all flags that were set, in order.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.0.keys().copied()
-    }
-
     /// The value of a flag of the table, its default if it was not set.
     pub fn value(&self, name: &'static str) -> Value {
         if let Some(value) = self.0.get(name) {
