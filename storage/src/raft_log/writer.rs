@@ -375,6 +375,18 @@ impl RaftLog {
         }
     }
 
+    /// True for a segment that is sealed and flushed and is not needed for replay:
+    /// neither it nor one before it holds an unreleased entry. Recovery accepts a
+    /// missing segment only below the released entries.
+    #[must_use]
+    pub fn can_retire(&self, segment: SegmentNumber) -> bool {
+        let mut up_to = self.segments.range(..=segment);
+        let released = up_to.all(|(_, info)| info.last.is_none_or(|last| last <= self.released));
+        self.segments.get(&segment).is_some_and(|info| info.sealed)
+            && released
+            && self.pending.iter().all(|group| group.segment != segment)
+    }
+
     /// Forgets a sealed, released segment whose values are all dead or moved:
     /// readers get `None` from now on. A later [`RaftLog::spare_job`] makes its
     /// file a spare or removes it; until then a restart finds it again.
@@ -383,20 +395,11 @@ impl RaftLog {
     /// None today; the signature leaves room for I/O.
     ///
     /// # Panics
-    /// When the segment is active, unflushed or holds unreleased entries.
+    /// When [`RaftLog::can_retire`] denies it.
     pub fn retire(&mut self, segment: SegmentNumber) -> Result<(), Fatal> {
-        let info = self
-            .segments
-            .get(&segment)
-            .expect("only a listed segment retires");
-        assert!(info.sealed, "the active segment never retires");
         assert!(
-            info.last.is_none_or(|last| last <= self.released),
-            "only a released segment retires"
-        );
-        assert!(
-            self.pending.iter().all(|group| group.segment != segment),
-            "only a flushed segment retires"
+            self.can_retire(segment),
+            "only a sealed, flushed and released segment retires"
         );
         self.segments.remove(&segment);
         self.table.remove(segment);
