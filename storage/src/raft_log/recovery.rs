@@ -16,10 +16,10 @@ use crate::types::{LogIndex, SegmentNumber, Term};
 use crate::vfs::{OpenMode, Vfs};
 
 use super::format::{BLOCK, FIRST_GROUP_OFFSET, GROUP_HEADER_BYTES, GroupHeader, seed};
+use super::lifecycle::Start;
 use super::scan::{Candidate, Found, clear, scan};
 use super::segment::{SegmentFile, SegmentTable, remove, sync_directory};
 use super::walk::{LastGroup, Stop, Walk, Window};
-use super::writer::Start;
 use super::{GroupNumber, HardState, LogOptions, RaftLog, Recovered, SegmentInfo, TornTail};
 
 impl RaftLog {

@@ -13,7 +13,9 @@
 //! One lock, no threads, no time: the same seed and calls give the same disk.
 //! Limit: [`OPERATIONS_MAX`] recorded operations.
 
+mod file;
 mod image;
+mod random;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,35 +23,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{OpenMode, Vfs, VfsFile};
-use image::{Inode, NameChange, Names, Pending, settle};
+use file::SimFile;
+use image::{Inode, NameChange, Names, settle};
+pub use random::SplitMix64;
 
 /// A run that records more operations than this is not a unit test any more.
 const OPERATIONS_MAX: usize = 1 << 20;
-
-/// A small seeded generator (splitmix64); all choices of the disk come from one.
-#[derive(Clone, Debug)]
-pub struct SplitMix64(pub u64);
-
-impl SplitMix64 {
-    /// The next number.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`, which is not 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next_u64() % bound
-    }
-
-    /// True `times` out of `of`.
-    pub fn chance(&mut self, times: u64, of: u64) -> bool {
-        self.below(of) < times
-    }
-}
 
 /// The operations that are recorded and can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,15 +88,6 @@ struct State {
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
     generation: u64,
-}
-
-#[derive(Debug)]
-struct SimFile {
-    disk: SimDisk,
-    path: PathBuf,
-    inode: usize,
-    /// What a read past the page cache sees; such a handle never writes.
-    uncached: Option<Vec<u8>>,
 }
 
 impl SimDisk {
@@ -357,74 +327,6 @@ impl State {
 
 fn at(offset: u64) -> usize {
     usize::try_from(offset).expect("a simulated file fits memory")
-}
-
-impl VfsFile for SimFile {
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.lock();
-        state.alive(self.disk.generation)?;
-        if state.fails(OperationKind::Read) {
-            return Err(io::Error::from_raw_os_error(libc::EIO));
-        }
-        let cached = &state.inode(self.inode).cached;
-        let bytes = self.uncached.as_ref().unwrap_or(cached);
-        let part = bytes.get(at(offset)..at(offset).saturating_add(buf.len()));
-        buf.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        assert!(self.uncached.is_none(), "opened for reading only");
-        self.disk
-            .perform(OperationKind::Write, &self.path, |state, part| {
-                state.check_space(self.inode, offset + data.len() as u64)?;
-                let length = if part { data.len() / 2 } else { data.len() };
-                let data = data.get(..length).unwrap_or_default().to_vec();
-                let inode = state.inode(self.inode);
-                inode.push(Pending::Write {
-                    offset: at(offset),
-                    data,
-                });
-                Ok(())
-            })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.disk
-            .perform(OperationKind::Sync, &self.path, |state, part| {
-                let mut random = state.draw();
-                let inode = state.inode(self.inode);
-                if part {
-                    settle(&mut inode.durable, &inode.pending, &mut random);
-                } else {
-                    inode.settle_all();
-                }
-                // Also after a failure: the kernel marks the pages clean.
-                inode.pending.clear();
-                Ok(())
-            })
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        let mut state = self.disk.lock();
-        state.alive(self.disk.generation)?;
-        let cached = state.inode(self.inode).cached.len();
-        Ok(self.uncached.as_ref().map_or(cached, Vec::len) as u64)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        assert!(self.uncached.is_none(), "opened for reading only");
-        self.disk
-            .perform(OperationKind::SetLen, &self.path, |state, _| {
-                state.check_space(self.inode, length)?;
-                state.inode(self.inode).push(Pending::Length(at(length)));
-                Ok(())
-            })
-    }
-
-    fn raw_fd(&self) -> Option<i32> {
-        None
-    }
 }
 
 impl SimDisk {

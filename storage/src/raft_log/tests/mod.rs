@@ -1,6 +1,11 @@
 //! Tests of the log. `basics` drives it as its owner does, on real
 //! files; `crash` and `damage` take a simulated disk apart.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the logs of these tests are small"
+)]
+
 mod basics;
 mod crash;
 mod damage;
