@@ -34,3 +34,18 @@ pub const PUT_COST_BYTES: u64 = 256;
 /// What a lease is taken to cost when the space quota is checked, bytes
 /// (contract 1.13).
 pub const LEASE_COST_BYTES: u64 = 64;
+
+/// Bytes of one chunk of a snapshot that leaves for a client: the size of etcd's blobs.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 32 << 10;
+
+/// Longest encoded KeyValue that a snapshot takes or an import reads, bytes.
+/// Far above any request limit in use, far below what overflows a bolt page.
+pub const SNAPSHOT_RECORD_BYTES_MAX: u32 = 512 << 20;
+
+/// Longest page of a bolt file that is read at once, bytes: one record of the
+/// longest kind, with room for its key and headers.
+pub const BOLT_PAGE_BYTES_MAX: u64 = (512 << 20) + (1 << 20);
+
+/// Deepest bolt tree that is read. A tree of branches with two children each
+/// and 2^32 leaves is no deeper.
+pub const BOLT_DEPTH_MAX: usize = 32;

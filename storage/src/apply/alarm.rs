@@ -4,8 +4,6 @@
 //! answered, never whether an entry applies: so nothing in `apply` asks here.
 //! Invariant: each (member, alarm) at most once. Bounded by members times kinds.
 
-#![expect(dead_code, reason = "the state machine that calls these lands next")]
-
 use std::collections::BTreeSet;
 
 use super::command::Alarm;

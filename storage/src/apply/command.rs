@@ -128,6 +128,16 @@ pub struct Txn {
     pub failure: Vec<RequestOp>,
 }
 
+impl Txn {
+    /// True when every operation of both lists is a read, as etcd asks it: a
+    /// nested transaction counts as a write, an empty list as a read.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let mut ops = self.success.iter().chain(&self.failure);
+        ops.all(|op| matches!(op, RequestOp::Range(_)))
+    }
+}
+
 /// One operation of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestOp {

@@ -5,13 +5,11 @@
 //! Invariants: `attached` maps exactly the keys that the leases list, each to
 //! the lease that lists it; no lease is 0. Bounded by the live keys.
 
-#![expect(dead_code, reason = "the state machine that calls these lands next")]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Refusal;
 use crate::limits::LEASE_TTL_SECONDS_MAX;
-use crate::types::{Key, LeaseId};
+use crate::types::{Key, LeaseId, RevisionEvents};
 
 /// All leases of the cluster.
 #[derive(Debug, Default)]
@@ -100,8 +98,26 @@ impl Leases {
         );
     }
 
-    /// Notes that `key` was put with `lease`; the last put wins.
-    pub(super) fn attach(&mut self, key: &Key, lease: LeaseId) {
+    /// Notes what a request put and deleted, in order.
+    pub(super) fn follow(&mut self, events: &RevisionEvents) {
+        for event in &events.events {
+            self.follow_record(&event.meta.key, event.meta.lease);
+        }
+    }
+
+    /// Notes that `key` was put with `lease`, or deleted ([`LeaseId::NONE`]).
+    /// A lease that does not exist is passed over, as etcd does when it loads
+    /// a store: a put with one never gets here.
+    pub(super) fn follow_record(&mut self, key: &Key, lease: LeaseId) {
+        if lease.is_none() {
+            self.detach(key);
+        } else {
+            self.attach(key, lease);
+        }
+    }
+
+    /// The last put wins.
+    fn attach(&mut self, key: &Key, lease: LeaseId) {
         if self.lease_of(key) == Some(lease) {
             return;
         }
@@ -112,8 +128,7 @@ impl Leases {
         }
     }
 
-    /// Notes that `key` was deleted or put without a lease.
-    pub(super) fn detach(&mut self, key: &[u8]) {
+    fn detach(&mut self, key: &[u8]) {
         // Most stores have few leased keys: this line is all that a put pays.
         if self.attached.is_empty() {
             return;

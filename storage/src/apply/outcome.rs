@@ -151,15 +151,14 @@ pub enum LeaseChange {
 }
 
 /// A record that took over the value of its predecessor, and with it the place.
-/// The bytes are resident now. If the segment of `place` was already retired,
-/// the cold store holds them under `from` only: whoever writes the next
-/// checkpoint then has to store them under `revision` as well.
+/// Its bytes are resident when it is applied. If the segment of `place` was
+/// retired before, the cold store holds them only under the predecessor's
+/// revision: whoever writes the next checkpoint then has to store them under
+/// `revision` as well, and must not evict them until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InheritedValue {
     /// The new record.
     pub revision: Revision,
-    /// The record whose value it took over.
-    pub from: Revision,
-    /// Where that value lay in the log.
+    /// Where the value lay in the log.
     pub place: Place,
 }

@@ -1,1 +1,33 @@
-//! Incremental index checkpoints, cold values and the manifest, the one commit point.
+//! Checkpoints: what a start needs so that it does not replay the whole log.
+//!
+//! A checkpoint is a set of index records and cold values in a
+//! [`CheckpointStore`] (fjall, or a model of it for the simulation) and a
+//! [`Manifest`] that says which of them count. The manifest's publication is
+//! the only commit point; whatever lies beyond it is ignored, overwritten or
+//! removed. The formats and the crash orders stand in docs/format.md.
+//!
+//! The writing side is one [`Checkpointer`] on a worker thread; the reading
+//! side is [`load()`] at start and [`ColdReader`] afterwards. Nothing here is on
+//! the commit path.
+
+mod checkpointer;
+mod codec;
+mod digest;
+mod fjall;
+pub mod layout;
+mod load;
+mod manifest;
+mod manifest_codec;
+mod model;
+mod record;
+mod store;
+
+pub use checkpointer::{CheckpointJob, Checkpointer, ColdValue, MOVED_BYTES_MAX, Published};
+pub use digest::SetDigest;
+pub use fjall::FjallStore;
+pub use load::{Leftovers, load, read_manifest};
+pub use manifest::{Identity, MANIFEST_BYTES_MAX, Manifest, Member, Membership};
+pub use model::{Family, ModelDisk, ModelStore};
+pub use store::{
+    CheckpointStore, ColdReader, INGESTION_BYTES_MAX, INGESTION_RECORDS_MAX, ValueVisitor,
+};

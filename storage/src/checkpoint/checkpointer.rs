@@ -1,0 +1,277 @@
+//! [`Checkpointer`]: makes one checkpoint after the other, in the only right
+//! order of steps. A plain object, used on one worker thread; it owns the
+//! writing end of the store and the last published manifest.
+//!
+//! The order, and why (docs/format.md, "Order of a checkpoint"):
+//! 1. finish the removals that the last manifest announced: from the next
+//!    publication on nothing would tell that those records are no state;
+//! 2. ingest index records and cold values, sync: the manifest may only name
+//!    what is durable;
+//! 3. publish the manifest: the commit point;
+//! 4. remove what it announced, sync. A crash before or within this step
+//!    leaves records that the manifest declares void, and step 1 of the next
+//!    checkpoint removes them.
+//!
+//! Invariants: the digests of a manifest describe exactly what a load of it
+//! gives; a record that a durable manifest needs is never removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::Fatal;
+use crate::types::{LogIndex, Place, RecordMeta, Revision};
+use crate::vfs::Vfs;
+
+use super::load::Leftovers;
+use super::manifest::Manifest;
+use super::store::{self, CheckpointStore, ColdReader};
+
+/// Most bytes of values that one call of [`Checkpointer::ingest_values`] should
+/// carry; the caller cuts the survivors of a segment accordingly.
+pub const MOVED_BYTES_MAX: usize = 4 << 20;
+
+/// One value that leaves its segment for the cold store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColdValue {
+    /// The record it belongs to.
+    pub revision: Revision,
+    /// Where it lay.
+    pub place: Place,
+    /// Its bytes, checked against `place`.
+    pub value: Bytes,
+}
+
+/// What one checkpoint has to make durable: the state at one applied index.
+///
+/// `records` and `removed` are collected by the owner of the MVCC at one
+/// moment, or over several turns in which no physical compaction runs, so that
+/// both describe the same set of records.
+#[derive(Clone, Debug)]
+pub struct CheckpointJob {
+    /// Every record now retained whose revision lies above the last manifest's
+    /// bound and not above this one's, ascending.
+    pub records: Vec<RecordMeta>,
+    /// Every record that compaction dropped since the last job was collected,
+    /// in any order, with the place it had.
+    pub removed: Vec<(Revision, Place)>,
+    /// The state to publish. `sequence`, `index`, `cold` and `removed` are set
+    /// by the checkpointer. A segment that is left out of `segments` must have
+    /// no retained value that was not given to [`Checkpointer::ingest_values`]
+    /// since this process started.
+    pub manifest: Manifest,
+}
+
+/// What is durable after a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Number of the manifest.
+    pub sequence: u64,
+    /// Entries up to here are never needed for replay again.
+    pub applied_index: LogIndex,
+    /// Last record that is in the index checkpoint.
+    pub bound: Revision,
+}
+
+/// Makes checkpoints. See the module's documentation.
+#[derive(Debug)]
+pub struct Checkpointer {
+    vfs: Arc<dyn Vfs>,
+    directory: PathBuf,
+    store: Box<dyn CheckpointStore>,
+    /// Invariant: durable.
+    published: Manifest,
+    /// What the store holds beyond `published`; gone after the first step of
+    /// the next checkpoint.
+    leftovers: Leftovers,
+    /// Values ingested since the last manifest that left out their segment, by
+    /// revision. Invariant: durable in the store before the manifest counts them.
+    moved: BTreeMap<Revision, Place>,
+}
+
+impl Checkpointer {
+    /// Takes over the store after a load gave `published` and `leftovers`; for
+    /// a directory without a manifest, `Manifest::empty` and no leftovers.
+    #[must_use]
+    pub fn new(
+        vfs: Arc<dyn Vfs>,
+        directory: &Path,
+        store: Box<dyn CheckpointStore>,
+        published: Manifest,
+        leftovers: Leftovers,
+    ) -> Self {
+        Checkpointer {
+            vfs,
+            directory: directory.to_owned(),
+            store,
+            published,
+            leftovers,
+            moved: BTreeMap::new(),
+        }
+    }
+
+    /// The last published manifest.
+    #[must_use]
+    pub fn published(&self) -> &Manifest {
+        &self.published
+    }
+
+    /// The reading end of the store.
+    #[must_use]
+    pub fn reader(&self) -> ColdReader {
+        self.store.reader()
+    }
+
+    /// Writes survivors of a segment into the cold store, ascending by
+    /// revision. They count once a job leaves out their segment; until then
+    /// nothing depends on them, and a crash merely means to move them again.
+    ///
+    /// # Errors
+    /// `Fatal`.
+    ///
+    /// # Panics
+    /// When a value is not what its place says: it would be found corrupt
+    /// after its segment is gone.
+    pub fn ingest_values(
+        &mut self,
+        values: &[ColdValue],
+        between: &mut dyn FnMut(),
+    ) -> Result<(), Fatal> {
+        let mut run = Vec::with_capacity(values.len());
+        for cold in values {
+            let checked = store::check_value(cold.revision, cold.place, &cold.value);
+            assert!(checked.is_ok(), "a wrong value goes cold: {checked:?}");
+            assert!(
+                cold.revision <= self.published.bound,
+                "the value of {:?} goes cold before its record is published",
+                cold.revision
+            );
+            assert!(
+                cold.place.length == 0 || self.published.segments.contains(&cold.place.segment),
+                "the value of {:?} is cold already",
+                cold.revision
+            );
+            if cold.place.length > 0 {
+                run.push((cold.revision, cold.value.clone()));
+            }
+        }
+        self.store.ingest_values(&run, between)?;
+        for cold in values.iter().filter(|cold| cold.place.length > 0) {
+            self.moved.insert(cold.revision, cold.place);
+        }
+        Ok(())
+    }
+
+    /// Makes one checkpoint. When it returns, the job's manifest is durable and
+    /// the caller may release log entries up to its applied index and retire
+    /// the segments that it leaves out. `between` is called between sorted
+    /// runs; the caller may wait there, so that the log's flushes get their turn.
+    ///
+    /// # Errors
+    /// `Fatal` ends the process: what is durable then is the former manifest or
+    /// this one, as a whole.
+    ///
+    /// # Panics
+    /// When the job contradicts the last manifest.
+    pub fn perform(
+        &mut self,
+        job: CheckpointJob,
+        between: &mut dyn FnMut(),
+    ) -> Result<Published, Fatal> {
+        self.assert_follows(&job);
+        self.clear_leftovers(between)?;
+        let (manifest, cleared) = self.next_manifest(&job);
+        self.store.ingest_index(&job.records, between)?;
+        self.store.sync()?;
+        manifest.publish(&*self.vfs, &self.directory)?;
+        let stays: BTreeSet<_> = manifest.segments.iter().copied().collect();
+        self.moved.retain(|_, place| stays.contains(&place.segment));
+        self.published = manifest;
+        self.leftovers = cleared;
+        self.clear_leftovers(between)?;
+        Ok(Published {
+            sequence: self.published.sequence,
+            applied_index: self.published.applied_index,
+            bound: self.published.bound,
+        })
+    }
+
+    /// Removes what the published manifest declares void or does not know.
+    fn clear_leftovers(&mut self, between: &mut dyn FnMut()) -> Result<(), Fatal> {
+        if self.leftovers.is_empty() {
+            return Ok(());
+        }
+        self.store.remove_index(&self.leftovers.index, between)?;
+        self.store.remove_values(&self.leftovers.cold, between)?;
+        self.store.sync()?;
+        self.leftovers = Leftovers::default();
+        Ok(())
+    }
+
+    /// The job's manifest with what only the checkpointer knows, and what is to
+    /// be removed once it is durable.
+    fn next_manifest(&mut self, job: &CheckpointJob) -> (Manifest, Leftovers) {
+        let before = &self.published;
+        let kept: BTreeSet<_> = before.segments.iter().copied().collect();
+        let mut manifest = job.manifest.clone();
+        manifest.sequence = before.sequence + 1;
+        (manifest.index, manifest.cold) = (before.index, before.cold);
+        let mut leftovers = Leftovers::default();
+        for (revision, place) in &job.removed {
+            // A record above the former bound was never part of a checkpoint.
+            if *revision > before.bound {
+                continue;
+            }
+            manifest.index.remove(*revision, *place);
+            leftovers.index.push(*revision);
+            let was_cold = place.length > 0 && !kept.contains(&place.segment);
+            if was_cold {
+                manifest.cold.remove(*revision, *place);
+            }
+            if self.moved.remove(revision).is_some() || was_cold {
+                leftovers.cold.push(*revision);
+            }
+        }
+        for record in &job.records {
+            manifest.index.add(record.revision, record.place);
+        }
+        let stays: BTreeSet<_> = manifest.segments.iter().copied().collect();
+        for (revision, place) in &self.moved {
+            if !stays.contains(&place.segment) {
+                manifest.cold.add(*revision, *place);
+            }
+        }
+        leftovers.index.sort_unstable();
+        leftovers.cold.sort_unstable();
+        manifest.removed.clone_from(&leftovers.index);
+        (manifest, leftovers)
+    }
+
+    fn assert_follows(&self, job: &CheckpointJob) {
+        let (before, next) = (&self.published, &job.manifest);
+        assert_eq!(before.identity, next.identity, "another member's manifest");
+        assert!(
+            before.applied_index <= next.applied_index
+                && before.bound <= next.bound
+                && before.current_revision <= next.current_revision
+                && before.compacted_revision <= next.compacted_revision,
+            "a checkpoint goes back: {before:?} then {next:?}"
+        );
+        store::assert_ascending(job.records.iter().map(|record| record.revision));
+        let first = job.records.first().map(|record| record.revision);
+        let last = job.records.last().map(|record| record.revision);
+        assert!(
+            first.is_none_or(|first| first > before.bound)
+                && last.is_none_or(|last| last <= next.bound),
+            "records from {first:?} to {last:?} do not lie between the bounds {:?} and {:?}",
+            before.bound,
+            next.bound
+        );
+    }
+}
+
+#[cfg(test)]
+#[path = "checkpointer_tests.rs"]
+mod tests;

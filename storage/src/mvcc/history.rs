@@ -1,0 +1,86 @@
+//! The past by revision: events for watchers that catch up, records for
+//! checkpoints and snapshots.
+
+use std::sync::Arc;
+
+use super::Mvcc;
+use super::compaction::after;
+use super::records::Record;
+use crate::error::Refusal;
+use crate::types::{KeyValueRef, RecordMeta, Revision, RevisionEvents};
+
+/// A stored record as checkpoint and snapshot see it.
+#[derive(Clone, Debug)]
+pub struct RecordView {
+    /// All but the value.
+    pub meta: Arc<RecordMeta>,
+    /// The *stored* form: a tombstone is its key alone.
+    pub key_value: KeyValueRef,
+    /// True when the record is compacted and only waits for the purge.
+    pub compacted: bool,
+}
+
+impl Mvcc {
+    /// Whole revisions from main revision `from` on, with predecessors. No
+    /// revision is begun once `events_max` events are there, so an answer is
+    /// longer only by what its last revision has. Empty: nothing at or after
+    /// `from`. Below the compacted revision: refused; at it, fine (contract 1.9).
+    pub fn history_slice(
+        &self,
+        from: i64,
+        events_max: usize,
+    ) -> Result<Vec<RevisionEvents>, Refusal> {
+        if from < self.compacted {
+            return Err(Refusal::Compacted);
+        }
+        let mut revisions: Vec<RevisionEvents> = Vec::new();
+        let mut count = 0;
+        for id in self.timeline.from(Revision::new(from, 0), &self.records) {
+            let record = self.records.get(id);
+            let main = record.main();
+            // What is compacted must look the same however far the purge is.
+            if main > self.current || self.is_compacted(record) {
+                continue;
+            }
+            match revisions.last_mut() {
+                Some(last) if last.revision == main => last.events.push(self.event(id)),
+                _ if count >= events_max => break,
+                _ => revisions.push(RevisionEvents {
+                    revision: main,
+                    events: vec![self.event(id)],
+                }),
+            }
+            count += 1;
+        }
+        Ok(revisions)
+    }
+
+    /// At most `limit` unreclaimed records after this revision, in order.
+    #[must_use]
+    pub fn records_slice(&self, after_revision: Revision, limit: usize) -> Vec<RecordView> {
+        let ids = self
+            .timeline
+            .from(after(after_revision), &self.records)
+            .take(limit);
+        let records = ids.map(|id| self.records.get(id));
+        let view = |record: &Record| RecordView {
+            meta: Arc::new(record.meta()),
+            key_value: record.key_value(),
+            compacted: self.is_compacted(record),
+        };
+        records.map(view).collect()
+    }
+
+    /// True when a purge of all that is compacted drops this record.
+    fn is_compacted(&self, record: &Record) -> bool {
+        self.is_garbage_at(record, self.compacted)
+    }
+
+    /// True when a compaction at `compacted` drops this record.
+    pub(super) fn is_garbage_at(&self, record: &Record, compacted: i64) -> bool {
+        if record.tombstone {
+            return record.main() < compacted;
+        }
+        record.next.exists() && self.records.get(record.next).main() <= compacted
+    }
+}
