@@ -52,13 +52,19 @@ build_kube() {
 
 build_storage037() {
   # The tests' own etcd is replaced by the program under test (testserver/server.go).
-  local apiserver overlay=$bin/storage037-overlay.json package
-  apiserver=$(cd "$here/tools/storage037" && go list -m -f '{{.Dir}}' k8s.io/apiserver)
-  printf '{"Replace": {"%s": "%s"}}\n' "$apiserver/pkg/storage/etcd3/testserver/test_server.go" \
-    "$here/tools/storage037/testserver/server.go" >"$overlay"
+  # Go lets nothing in its module cache be overlaid, so the module is copied.
+  local source copy=$bin/storage037-source package
+  source=$(cd "$here/tools/storage037" && go mod download && go list -m -f '{{.Dir}}' k8s.io/apiserver)
+  rm -rf "$copy"
+  cp -r "$source" "$copy"
+  chmod -R u+w "$copy"
+  cp "$here/tools/storage037/testserver/server.go" "$copy/pkg/storage/etcd3/testserver/test_server.go"
+  cp "$here/tools/storage037/go.sum" "$bin/storage037.sum"
+  cp "$here/tools/storage037/go.mod" "$bin/storage037.mod"
+  echo "replace k8s.io/apiserver => $copy" >>"$bin/storage037.mod"
   for package in etcd3 cacher storagebackend/factory; do
-    build storage037 "storage037-${package##*/}.test" go test -overlay "$overlay" -c -ldflags "-s -w" \
-      -o "$bin/storage037-${package##*/}.test" "k8s.io/apiserver/pkg/storage/$package"
+    build storage037 "storage037-${package##*/}.test" go test -modfile="$bin/storage037.mod" -c \
+      -ldflags "-s -w" -o "$bin/storage037-${package##*/}.test" "k8s.io/apiserver/pkg/storage/$package"
   done
 }
 

@@ -79,7 +79,7 @@ func RunEtcd(t testing.TB, config *embed.Config) *kubernetes.Client {
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
 	for {
-		if _, err = client.Get(ctx, "ready"); err == nil {
+		if _, err = client.Client.Get(ctx, "ready"); err == nil {
 			break
 		}
 		if ctx.Err() != nil {
