@@ -1,4 +1,4 @@
-//! The founding of a cluster: what `--initial-*` says, judged only when the data directory is empty.
+//! The founding of a cluster: what `--initial-*` says, judged only for an empty data directory.
 //!
 //! Pure. Invariant: a [`Bootstrap`] names exactly one member. Limits: none.
 
@@ -120,3 +120,7 @@ fn parse_initial_cluster(text: &str) -> Result<Vec<(&str, Vec<Url>)>, ConfigErro
     }
     Ok(members)
 }
+
+#[cfg(test)]
+#[path = "bootstrap_tests.rs"]
+mod tests;

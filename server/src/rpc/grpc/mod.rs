@@ -1,0 +1,12 @@
+//! The gRPC side of the wire, as far as a server needs it: length-prefixed
+//! messages in, length-prefixed messages and trailers out (contract 1.17).
+//!
+//! Answers of any size leave as HTTP bodies of our own, so that a large list
+//! costs no buffer of its size; small ones take the same short way. Nothing in
+//! here knows etcd.
+
+mod body;
+mod frames;
+
+pub use body::{BODY_CHUNK_BYTES, BodySender, Closed, empty_status, streaming, unary};
+pub use frames::{FRAME_HEADER_BYTES, MessageStream, frame_header, frame_message, read_unary};

@@ -1,0 +1,293 @@
+//! The way to the core loop for everyone else. Cheap to clone; any thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use storage::apply::command::{Command, Range, Txn};
+use storage::error::Refusal;
+use storage::mvcc::{Bounds, HashKvResult, RecordView};
+use storage::types::{LeaseId, Revision};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::limits::REQUEST_TIMEOUT_BASE;
+use super::pins::Pin;
+use super::requests::{
+    Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, OpenedRead, ReadSlice,
+    ReadTxn, Reply, Request, SnapshotStart, StatusNumbers,
+};
+use super::values::Values;
+use super::view::View;
+use crate::watch::Hub;
+
+/// Why the core loop did not do what was asked. `rpc::status` knows the gRPC
+/// code and the text of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// The state machine, or the rules before it, refuse.
+    Refusal(Refusal),
+    /// There is no leader.
+    NoLeader,
+    /// The member stops.
+    Stopped,
+    /// No answer in time; a write may still happen.
+    TimedOut,
+    /// Too many writes wait.
+    TooManyRequests,
+}
+
+impl From<Refusal> for Rejected {
+    fn from(refusal: Refusal) -> Rejected {
+        Rejected::Refusal(refusal)
+    }
+}
+
+/// See the head of the file.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    view: Arc<View>,
+    hub: Arc<Hub>,
+    values: Values,
+    stop: watch::Receiver<bool>,
+    request_timeout: Duration,
+}
+
+impl Handle {
+    pub(super) fn new(
+        requests: mpsc::Sender<Request>,
+        view: Arc<View>,
+        hub: Arc<Hub>,
+        values: Values,
+        stop: watch::Receiver<bool>,
+        election_timeout: Duration,
+    ) -> Handle {
+        let request_timeout = REQUEST_TIMEOUT_BASE + 2 * election_timeout;
+        Handle { requests, view, hub, values, stop, request_timeout }
+    }
+
+    /// The published numbers.
+    #[must_use]
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// The watch hub.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Reads values that are not in memory.
+    #[must_use]
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// Completes when the member stops.
+    pub async fn stopped(&self) {
+        let mut stop = self.stop.clone();
+        // An error means that the core loop is gone, which is a stop as well.
+        stop.wait_for(|stop| *stop).await.map_or((), |_| ());
+    }
+
+    /// Writes through the log; answers once flushed, applied and visible.
+    ///
+    /// # Errors
+    /// `TimedOut` and `Stopped` leave open whether the write happens.
+    pub async fn propose(&self, command: Command) -> Result<Applied, Rejected> {
+        self.ask(|reply| Request::Propose { command, reply }).await
+    }
+
+    /// Evaluates a transaction that only reads.
+    ///
+    /// # Errors
+    /// [`Rejected`].
+    pub async fn read_txn(&self, txn: Txn, linearizable: bool) -> Result<ReadTxn, Rejected> {
+        self.ask(|reply| Request::ReadTxn { txn, linearizable, reply }).await
+    }
+
+    /// Begins a read; `first_slice` bounds the key-values that come with the answer.
+    ///
+    /// # Errors
+    /// [`Rejected`].
+    pub async fn open_read(
+        &self,
+        range: Range,
+        linearizable: bool,
+        first_slice: usize,
+    ) -> Result<OpenedRead, Rejected> {
+        self.ask(|reply| Request::OpenRead { range, linearizable, first_slice, reply }).await
+    }
+
+    /// More key-values of an open read, at most `limit`.
+    ///
+    /// # Errors
+    /// `Compacted` once the pin was revoked.
+    pub async fn read_slice(
+        &self,
+        bounds: Bounds,
+        pin: &Pin,
+        limit: usize,
+    ) -> Result<ReadSlice, Rejected> {
+        let pin = pin.clone();
+        self.ask(|reply| Request::ReadSlice { bounds, pin, limit, reply }).await
+    }
+
+    /// Counts keys at the pinned revision, a slice at a time.
+    ///
+    /// # Errors
+    /// `Compacted` once the pin was revoked.
+    pub async fn count_slice(&self, bounds: Bounds, pin: &Pin) -> Result<CountSlice, Rejected> {
+        let pin = pin.clone();
+        self.ask(|reply| Request::CountSlice { bounds, pin, reply }).await
+    }
+
+    /// Tells how many keys are left from `next` on at `revision`, so that the
+    /// page that begins there need not count.
+    pub async fn remember_count(
+        &self,
+        range_end: bytes::Bytes,
+        revision: i64,
+        next: Vec<u8>,
+        remaining: i64,
+    ) {
+        let request = Request::RememberCount { range_end, revision, next, remaining };
+        // Only a stopping member does not take it; then it is of no use.
+        self.requests.send(request).await.unwrap_or(());
+    }
+
+    /// Completes at a linearizable point.
+    ///
+    /// # Errors
+    /// `NoLeader`.
+    pub async fn barrier(&self) -> Result<(), Rejected> {
+        self.ask(|reply| Request::Barrier { reply }).await
+    }
+
+    /// Past events from a revision on.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub async fn history(&self, from: i64, revisions_max: usize) -> Result<History, Rejected> {
+        self.ask(|reply| Request::History { from, revisions_max, reply }).await
+    }
+
+    /// Completes once everything that a compaction made garbage is purged.
+    ///
+    /// # Errors
+    /// `Stopped`, `TimedOut`.
+    pub async fn purged(&self, revision: i64) -> Result<(), Rejected> {
+        self.ask(|reply| Request::Purged { revision, reply }).await
+    }
+
+    /// Renews a lease; None when it is unknown or has ended.
+    ///
+    /// # Errors
+    /// [`Rejected`].
+    pub async fn lease_renew(&self, lease: LeaseId) -> Result<Option<i64>, Rejected> {
+        self.ask(|reply| Request::LeaseRenew { lease, reply }).await
+    }
+
+    /// A lease's time and keys; None when it is unknown.
+    ///
+    /// # Errors
+    /// [`Rejected`].
+    pub async fn lease_state(
+        &self,
+        lease: LeaseId,
+        keys: bool,
+    ) -> Result<Option<LeaseState>, Rejected> {
+        self.ask(|reply| Request::LeaseState { lease, keys, reply }).await
+    }
+
+    /// All leases by remaining time.
+    ///
+    /// # Errors
+    /// [`Rejected`].
+    pub async fn leases(&self) -> Result<Vec<LeaseId>, Rejected> {
+        self.ask(|reply| Request::Leases { reply }).await
+    }
+
+    /// Begins HashKV.
+    ///
+    /// # Errors
+    /// `Compacted`, `FutureRevision`.
+    pub async fn hash_kv(&self, revision: i64) -> Result<HashKvJob, Rejected> {
+        self.ask(|reply| Request::HashKv { revision, reply }).await
+    }
+
+    /// Goes on with HashKV.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub async fn hash_kv_slice(&self, walk: Box<HashKvWalk>) -> Result<Box<HashKvWalk>, Rejected> {
+        self.ask(|reply| Request::HashKvSlice { walk, reply }).await
+    }
+
+    /// Walks HashKV to its end, fetching what is not in memory.
+    ///
+    /// # Errors
+    /// As [`Handle::hash_kv_slice`].
+    pub async fn finish_hash_kv(
+        &self,
+        mut walk: Box<HashKvWalk>,
+    ) -> Result<HashKvResult, Rejected> {
+        let mut digest = walk.walk.digest();
+        while !walk.walk.is_done() {
+            walk = self.hash_kv_slice(walk).await?;
+            for record in &walk.records {
+                let encoded = self.values.encoded(&record.key_value).await;
+                digest.update(record.revision, record.tombstone, &encoded.0);
+            }
+        }
+        Ok(digest.finish())
+    }
+
+    /// Keeps the hash of a compaction for later questions.
+    pub async fn remember_compaction_hash(&self, result: HashKvResult) {
+        // Only a stopping member does not take it; then it is of no use.
+        self.requests.send(Request::RememberHash { result }).await.unwrap_or(());
+    }
+
+    /// Pins the present for a snapshot.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub async fn snapshot_start(&self) -> Result<SnapshotStart, Rejected> {
+        self.ask(|reply| Request::SnapshotStart { reply }).await
+    }
+
+    /// Records up to the pinned revision, in revision order.
+    ///
+    /// # Errors
+    /// `Compacted` once the pin was revoked.
+    pub async fn records(
+        &self,
+        after: Revision,
+        pin: &Pin,
+        limit: usize,
+    ) -> Result<Vec<RecordView>, Rejected> {
+        let pin = pin.clone();
+        self.ask(|reply| Request::Records { after, pin, limit, reply }).await
+    }
+
+    /// Numbers of one moment.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub async fn status(&self) -> Result<StatusNumbers, Rejected> {
+        self.ask(|reply| Request::Status { reply }).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Rejected> {
+        let (reply, answer) = oneshot::channel();
+        let exchange = async {
+            self.requests.send(request(reply)).await.map_err(|_| Rejected::Stopped)?;
+            answer.await.map_err(|_| Rejected::Stopped)?
+        };
+        match tokio::time::timeout(self.request_timeout, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Rejected::TimedOut),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Time, threads and bounded channels around the sans-IO parts; no decisions of
+//! its own about consensus or data.
+//!
+//! One thread, the *core loop*, owns the node, the log's writing end, the state
+//! machine, the lessor and the pins. Everyone else holds a [`Handle`]: one bounded
+//! channel to the loop, a [`View`] of published numbers, and [`Values`] to fetch
+//! what is not in memory.
+
+mod auto_compaction;
+mod core_loop;
+mod flush;
+mod handle;
+mod lessor;
+mod limits;
+mod maintenance;
+mod pins;
+mod proposals;
+mod reads;
+mod requests;
+mod take;
+mod values;
+mod view;
+
+pub use auto_compaction::run as run_auto_compaction;
+pub use core_loop::{Core, Parts};
+pub use handle::{Handle, Rejected};
+pub use pins::Pin;
+pub use requests::{
+    Applied, CountSlice, History, LeaseState, OpenedRead, ReadSlice, SnapshotStart, StatusNumbers,
+};
+pub use values::Values;
+pub use view::{Identity, View};
+
+use storage::error::Fatal;
+
+/// Ends the process after a failure that cannot be survived (reliability 5): one
+/// log line, then exit code 1. What was not answered was not promised.
+pub fn die(fatal: &Fatal) -> ! {
+    tracing::error!(error = %fatal, "cannot go on; stopping now so that nothing false is answered");
+    std::process::exit(1);
+}

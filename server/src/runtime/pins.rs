@@ -1,0 +1,97 @@
+//! Readers that go on over many slices pin the revision they read at: the purge
+//! does not pass the oldest pin. A pin that compaction has passed is revoked
+//! after a grace, so that a reader who stopped holds a pin, not the disk.
+//!
+//! Owned by the core loop; a [`Pin`] is released when its reader drops it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use super::limits::PIN_GRACE;
+
+/// A reader's hold on one revision.
+#[derive(Clone, Debug)]
+pub struct Pin(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    revision: i64,
+    revoked: AtomicBool,
+}
+
+impl Pin {
+    /// The pinned revision.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.0.revision
+    }
+
+    /// True when the hold was taken back: the reader must end with "compacted".
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.0.revoked.load(Ordering::Acquire)
+    }
+}
+
+/// All pins. Their number is bounded by the number of open reads; those that
+/// were released are swept out whenever as many again have come.
+#[derive(Debug, Default)]
+pub(super) struct Pins {
+    held: Vec<(Weak<Held>, Option<Instant>)>,
+    sweep_at: usize,
+}
+
+/// Released pins below this number are not worth a sweep.
+const SWEEP_MIN: usize = 64;
+
+impl Pins {
+    pub(super) fn pin(&mut self, revision: i64) -> Pin {
+        let held = Arc::new(Held { revision, revoked: AtomicBool::new(false) });
+        if self.held.len() >= self.sweep_at {
+            self.held.retain(|(held, _)| held.strong_count() > 0);
+            self.sweep_at = (2 * self.held.len()).max(SWEEP_MIN);
+        }
+        self.held.push((Arc::downgrade(&held), None));
+        Pin(held)
+    }
+
+    /// The oldest pinned revision, `i64::MAX` without any. Forgets released
+    /// pins and revokes those that compaction passed long ago.
+    pub(super) fn floor(&mut self, compacted_revision: i64, now: Instant) -> i64 {
+        let mut floor = i64::MAX;
+        self.held.retain_mut(|(held, passed_since)| {
+            let Some(held) = held.upgrade() else { return false };
+            if held.revision < compacted_revision {
+                let since = *passed_since.get_or_insert(now);
+                if now.duration_since(since) >= PIN_GRACE {
+                    held.revoked.store(true, Ordering::Release);
+                    return false;
+                }
+            }
+            floor = floor.min(held.revision);
+            true
+        });
+        floor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_holds_until_it_is_dropped_or_the_grace_is_over() {
+        let mut pins = Pins::default();
+        let start = Instant::now();
+        assert_eq!(pins.floor(5, start), i64::MAX);
+        let old = pins.pin(3);
+        let new = pins.pin(9);
+        assert_eq!(pins.floor(-1, start), 3);
+        assert_eq!(pins.floor(5, start), 3);
+        assert_eq!(pins.floor(5, start + PIN_GRACE), 9);
+        assert!(old.is_revoked() && !new.is_revoked());
+        drop(new);
+        assert_eq!(pins.floor(5, start + PIN_GRACE), i64::MAX);
+    }
+}

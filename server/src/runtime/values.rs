@@ -1,0 +1,91 @@
+//! Fetches values that are not in memory: from their place in the log, or from
+//! the cold store when that segment was cleaned. Used by whoever encodes; never
+//! by the core loop while it serves.
+//!
+//! A value that cannot be read back, or is not what was written, ends the process.
+
+use std::sync::Arc;
+
+use storage::checkpoint::ColdReader;
+use storage::error::Fatal;
+use storage::raft_log::LogReader;
+use storage::types::{EncodedKeyValue, KeyValueRef, RecordMeta};
+
+use super::die;
+
+/// Reads values back; cheap to clone, usable on any thread.
+#[derive(Clone, Debug)]
+pub struct Values {
+    log: LogReader,
+    cold: ColdReader,
+}
+
+impl Values {
+    pub(super) fn new(log: LogReader, cold: ColdReader) -> Values {
+        Values { log, cold }
+    }
+
+    /// The encoded key-value; waits for the disk on a helper thread when the
+    /// value is not in memory.
+    pub async fn encoded(&self, reference: &KeyValueRef) -> EncodedKeyValue {
+        match reference {
+            KeyValueRef::Resident(encoded) => encoded.clone(),
+            KeyValueRef::Stored(meta) if meta.place.length == 0 => meta.encode(&[]),
+            KeyValueRef::Stored(meta) => {
+                let (values, meta) = (self.clone(), Arc::clone(meta));
+                let fetched = tokio::task::spawn_blocking(move || values.fetch_encoded(&meta));
+                fetched.await.expect("the fetch does not panic and is not cancelled")
+            }
+        }
+    }
+
+    /// Brings all of these into memory, in one trip to the helper thread.
+    pub async fn make_resident(&self, references: &mut Vec<KeyValueRef>) {
+        if references.iter().all(|reference| matches!(reference, KeyValueRef::Resident(_))) {
+            return;
+        }
+        let (values, mut batch) = (self.clone(), std::mem::take(references));
+        let fetched = tokio::task::spawn_blocking(move || {
+            for reference in &mut batch {
+                if let KeyValueRef::Stored(meta) = reference {
+                    *reference = KeyValueRef::Resident(values.fetch_encoded(meta));
+                }
+            }
+            batch
+        });
+        *references = fetched.await.expect("the fetch does not panic and is not cancelled");
+    }
+
+    /// The value's bytes; blocks on the disk.
+    ///
+    /// # Errors
+    /// When the value cannot be read or is damaged.
+    pub fn fetch(&self, meta: &RecordMeta) -> Result<Vec<u8>, Fatal> {
+        if meta.place.length == 0 {
+            return Ok(Vec::new());
+        }
+        // Read in this order: a value goes cold before its segment is retired.
+        if let Some(value) = self.log.read_value(meta.place)? {
+            return Ok(value);
+        }
+        match self.cold.read_value(meta.revision)? {
+            Some(value) => Ok(value),
+            None => Err(Fatal::corruption(
+                "checkpoint",
+                0,
+                format!(
+                    "the value of revision {:?} is neither in segment {} of the log nor among \
+                     the cold values; restore the member from a snapshot",
+                    meta.revision, meta.place.segment.0
+                ),
+            )),
+        }
+    }
+
+    fn fetch_encoded(&self, meta: &RecordMeta) -> EncodedKeyValue {
+        match self.fetch(meta) {
+            Ok(value) => meta.encode(&value),
+            Err(fatal) => die(&fatal),
+        }
+    }
+}

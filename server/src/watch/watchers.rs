@@ -1,0 +1,141 @@
+//! The watchers of one stream: their cursors, filters and ids.
+//!
+//! Owned by the stream's task. Invariants: a synced watcher has been given (or
+//! filtered) every event from its start up to the stream's position; a watcher
+//! that catches up has been given everything before `next_revision`.
+
+use std::collections::BTreeMap;
+
+use kvproto::etcdserverpb::WatchCreateRequest;
+use kvproto::etcdserverpb::watch_create_request::FilterType;
+use storage::types::Event;
+
+use super::range_index::{KeyInterval, RangeIndex};
+
+/// One watcher: a cursor and what it wants to see.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    pub(super) interval: KeyInterval,
+    /// The first revision not yet delivered. Of a synced watcher this is only a
+    /// lower bound: its start, which may lie in the future.
+    pub(super) next_revision: i64,
+    pub(super) synced: bool,
+    pub(super) prev_kv: bool,
+    pub(super) fragment: bool,
+    pub(super) progress_notify: bool,
+    /// Something was sent since the last progress interval.
+    pub(super) spoke: bool,
+    no_put: bool,
+    no_delete: bool,
+}
+
+impl Watcher {
+    pub(super) fn new(request: &WatchCreateRequest, interval: KeyInterval, next: i64) -> Watcher {
+        let filters = |wanted| request.filters.iter().any(|filter| *filter == wanted as i32);
+        Watcher {
+            interval,
+            next_revision: next,
+            synced: false,
+            prev_kv: request.prev_kv,
+            fragment: request.fragment,
+            progress_notify: request.progress_notify,
+            spoke: false,
+            no_put: filters(FilterType::Noput),
+            no_delete: filters(FilterType::Nodelete),
+        }
+    }
+
+    /// True when the watcher's filters let the event pass.
+    pub(super) fn passes(&self, event: &Event) -> bool {
+        if event.meta.tombstone { !self.no_delete } else { !self.no_put }
+    }
+}
+
+/// The watchers of one stream by id.
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    by_id: BTreeMap<i64, Watcher>,
+    /// Synced watchers by what they are interested in.
+    synced: RangeIndex<i64>,
+    /// How many are not synced.
+    behind: usize,
+    next_id: i64,
+}
+
+impl Watchers {
+    /// The id for a new watcher: the wanted one, or the next automatic one for 0
+    /// (the first automatic one is 0; contract 1.9). None when it is in use.
+    pub(super) fn choose_id(&mut self, wanted: i64) -> Option<i64> {
+        if wanted != 0 {
+            return (!self.by_id.contains_key(&wanted)).then_some(wanted);
+        }
+        while self.by_id.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        Some(id)
+    }
+
+    pub(super) fn insert(&mut self, id: i64, watcher: Watcher) {
+        assert!(!watcher.synced, "a watcher is filed before it is synced");
+        let before = self.by_id.insert(id, watcher);
+        assert!(before.is_none(), "watch id {id} was in use");
+        self.behind += 1;
+    }
+
+    pub(super) fn remove(&mut self, id: i64) -> Option<Watcher> {
+        let watcher = self.by_id.remove(&id)?;
+        if watcher.synced {
+            self.synced.remove(&watcher.interval, &id);
+        } else {
+            self.behind -= 1;
+        }
+        Some(watcher)
+    }
+
+    /// From now on the watcher is served from the stream's position.
+    pub(super) fn mark_synced(&mut self, id: i64) {
+        let watcher = self.by_id.get_mut(&id).expect("only a present watcher is synced");
+        assert!(!watcher.synced);
+        watcher.synced = true;
+        self.behind -= 1;
+        self.synced.insert(&watcher.interval, id);
+    }
+
+    /// All synced watchers fall back to catching up from `next` on.
+    pub(super) fn fall_behind(&mut self, next: i64) {
+        self.synced = RangeIndex::default();
+        for watcher in self.by_id.values_mut().filter(|watcher| watcher.synced) {
+            watcher.synced = false;
+            watcher.next_revision = watcher.next_revision.max(next);
+            self.behind += 1;
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, id: i64) -> Option<&mut Watcher> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Watcher)> {
+        self.by_id.iter().map(|(id, watcher)| (*id, watcher))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (i64, &mut Watcher)> {
+        self.by_id.iter_mut().map(|(id, watcher)| (*id, watcher))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// True when some watcher still catches up.
+    pub(super) fn any_behind(&self) -> bool {
+        self.behind > 0
+    }
+
+    /// Calls `visit` with the id of each synced watcher whose interval holds the key.
+    pub(super) fn synced_matching(&self, key: &[u8], mut visit: impl FnMut(i64)) {
+        self.synced.matching(key, |id| visit(*id));
+    }
+}
