@@ -10,6 +10,7 @@ use storage::apply::command::{
     SortTarget, Txn,
 };
 use storage::apply::{OpResult, Projection, TxnResult};
+use storage::mvcc::key_value::Fields;
 use storage::types::{EncodedKeyValue, KeyValueRef, LeaseId, MemberId};
 use tonic::Status;
 
@@ -174,7 +175,7 @@ fn operation_result(result: OpResult) -> pb::ResponseOp {
             kvs: range
                 .key_values
                 .iter()
-                .map(|reference| projected(reference, range.projection))
+                .map(|reference| key_value(&projected(reference, range.projection)))
                 .collect(),
             more: range.more,
             count: range.count,
@@ -199,12 +200,16 @@ fn revision_header(revision: i64) -> Option<pb::ResponseHeader> {
     Some(pb::ResponseHeader { revision, ..Default::default() })
 }
 
-fn projected(reference: &KeyValueRef, projection: Projection) -> mvccpb::KeyValue {
-    match projection {
-        Projection::Whole => resident(reference),
-        Projection::WithoutValueAndLease | Projection::WithoutValue => {
-            key_value(&reference.projected(projection == Projection::WithoutValue))
+/// What of a key-value goes out. A whole one must be in memory.
+#[must_use]
+pub fn projected(reference: &KeyValueRef, projection: Projection) -> EncodedKeyValue {
+    match (projection, reference) {
+        (Projection::Whole, KeyValueRef::Resident(encoded)) => encoded.clone(),
+        (Projection::Whole, KeyValueRef::Stored(meta)) => {
+            unreachable!("revision {:?} was brought into memory before", meta.revision)
         }
+        (Projection::WithoutValueAndLease, _) => reference.keys_only(),
+        (Projection::WithoutValue, _) => Fields { value: &[], ..reference.fields() }.encode(),
     }
 }
 

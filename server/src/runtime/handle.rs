@@ -257,18 +257,20 @@ impl Handle {
         self.ask(|reply| Request::SnapshotStart { reply }).await
     }
 
-    /// Records up to the pinned revision, in revision order.
+    /// Records in revision order; `compacted` in them is told as of a compaction
+    /// at `compacted_revision`.
     ///
     /// # Errors
     /// `Compacted` once the pin was revoked.
     pub async fn records(
         &self,
         after: Revision,
+        compacted_revision: i64,
         pin: &Pin,
         limit: usize,
     ) -> Result<Vec<RecordView>, Rejected> {
         let pin = pin.clone();
-        self.ask(|reply| Request::Records { after, pin, limit, reply }).await
+        self.ask(|reply| Request::Records { after, compacted_revision, pin, limit, reply }).await
     }
 
     /// Numbers of one moment.

@@ -52,8 +52,14 @@ pub(super) enum Request {
     RememberHash { result: HashKvResult },
     /// Pins the present for a snapshot.
     SnapshotStart { reply: Reply<SnapshotStart> },
-    /// Records of a pinned revision, in revision order.
-    Records { after: Revision, pin: Pin, limit: usize, reply: Reply<Vec<RecordView>> },
+    /// Records in revision order; `compacted` in them is told as of a revision.
+    Records {
+        after: Revision,
+        compacted_revision: i64,
+        pin: Pin,
+        limit: usize,
+        reply: Reply<Vec<RecordView>>,
+    },
     /// Numbers of one moment.
     Status { reply: Reply<StatusNumbers> },
 }

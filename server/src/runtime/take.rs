@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use storage::mvcc::HashKvStart;
-use storage::types::{LeaseId, Revision};
+use storage::types::LeaseId;
 
 use super::core_loop::{Core, send};
 use super::handle::Rejected;
-use super::pins::Pin;
 use super::reads;
 use super::requests::{
     HashKvJob, HashKvWalk, History, LeaseState, ReadTxn, Reply, Request, SnapshotStart,
@@ -71,8 +70,14 @@ impl Core {
                 let start = self.snapshot_start();
                 send(reply, Ok(start));
             }
-            Request::Records { after, pin, limit, reply } => {
-                self.records(after, &pin, limit, reply);
+            Request::Records { after, compacted_revision, pin, limit, reply } => {
+                let answer = if pin.is_revoked() {
+                    Err(Rejected::Refusal(Refusal::Compacted))
+                } else {
+                    let mvcc = self.machine.mvcc();
+                    Ok(mvcc.records_slice_as_of(after, limit, compacted_revision))
+                };
+                send(reply, answer);
             }
             Request::Status { reply } => send(reply, Ok(self.status())),
         }
@@ -171,19 +176,6 @@ impl Core {
             leases: self.machine.leases().iter().collect(),
             alarms: self.machine.alarms().iter().collect(),
         }
-    }
-
-    fn records(
-        &self,
-        after: Revision,
-        pin: &Pin,
-        limit: usize,
-        reply: Reply<Vec<storage::mvcc::RecordView>>,
-    ) {
-        if pin.is_revoked() {
-            return send(reply, Err(Rejected::Refusal(Refusal::Compacted)));
-        }
-        send(reply, Ok(self.machine.mvcc().records_slice(after, limit)));
     }
 
     fn status(&self) -> StatusNumbers {
