@@ -58,9 +58,10 @@ pub struct CheckpointJob {
     /// in any order, with the place it had.
     pub removed: Vec<(Revision, Place)>,
     /// The state to publish. `sequence`, `index`, `cold` and `removed` are set
-    /// by the checkpointer. A segment that is left out of `segments` must have
-    /// no retained value that was not given to [`Checkpointer::ingest_values`]
-    /// since this process started.
+    /// by the checkpointer. Every retained value whose segment is not in
+    /// `segments`, though the last manifest still listed it or did not know the
+    /// record, must have gone through [`Checkpointer::ingest_values`] since this
+    /// process started.
     pub manifest: Manifest,
 }
 
@@ -86,14 +87,20 @@ pub struct Checkpointer {
     /// What the store holds beyond `published`; gone after the first step of
     /// the next checkpoint.
     leftovers: Leftovers,
-    /// Values ingested since the last manifest that left out their segment, by
-    /// revision. Invariant: durable in the store before the manifest counts them.
+    /// Values ingested that no manifest counts yet, by revision. Bounded by the
+    /// records of the segments that are being cleaned. Invariant: durable in
+    /// the store before a manifest counts them.
     moved: BTreeMap<Revision, Place>,
+    /// What the load itself dropped, because the compaction that the manifest
+    /// names had not been carried out yet; the next job removes it.
+    carried: Vec<(Revision, Place)>,
 }
 
 impl Checkpointer {
-    /// Takes over the store after a load gave `published` and `leftovers`; for
-    /// a directory without a manifest, `Manifest::empty` and no leftovers.
+    /// Takes over the store after a load: `published` is what was loaded,
+    /// `leftovers` what [`super::load()`] reported, `dropped` what the MVCC
+    /// purged while it finished the load. For a directory without a manifest:
+    /// `Manifest::empty` and nothing.
     #[must_use]
     pub fn new(
         vfs: Arc<dyn Vfs>,
@@ -101,6 +108,7 @@ impl Checkpointer {
         store: Box<dyn CheckpointStore>,
         published: Manifest,
         leftovers: Leftovers,
+        dropped: Vec<(Revision, Place)>,
     ) -> Self {
         Checkpointer {
             vfs,
@@ -109,6 +117,7 @@ impl Checkpointer {
             published,
             leftovers,
             moved: BTreeMap::new(),
+            carried: dropped,
         }
     }
 
@@ -124,9 +133,11 @@ impl Checkpointer {
         self.store.reader()
     }
 
-    /// Writes survivors of a segment into the cold store, ascending by
-    /// revision. They count once a job leaves out their segment; until then
-    /// nothing depends on them, and a crash merely means to move them again.
+    /// Writes values into the cold store, ascending by revision: survivors of a
+    /// segment that is to be retired, and values that a new record took over
+    /// from one whose segment is gone (`ignore_value`). They count once a job
+    /// leaves out their segment; until then nothing depends on them, and a
+    /// crash merely means to move them again.
     ///
     /// # Errors
     /// `Fatal`.
@@ -143,16 +154,6 @@ impl Checkpointer {
         for cold in values {
             let checked = store::check_value(cold.revision, cold.place, &cold.value);
             assert!(checked.is_ok(), "a wrong value goes cold: {checked:?}");
-            assert!(
-                cold.revision <= self.published.bound,
-                "the value of {:?} goes cold before its record is published",
-                cold.revision
-            );
-            assert!(
-                cold.place.length == 0 || self.published.segments.contains(&cold.place.segment),
-                "the value of {:?} is cold already",
-                cold.revision
-            );
             if cold.place.length > 0 {
                 run.push((cold.revision, cold.value.clone()));
             }
@@ -187,7 +188,9 @@ impl Checkpointer {
         self.store.sync()?;
         manifest.publish(&*self.vfs, &self.directory)?;
         let stays: BTreeSet<_> = manifest.segments.iter().copied().collect();
-        self.moved.retain(|_, place| stays.contains(&place.segment));
+        self.moved
+            .retain(|revision, place| *revision > manifest.bound || stays.contains(&place.segment));
+        self.carried.clear();
         self.published = manifest;
         self.leftovers = cleared;
         self.clear_leftovers(between)?;
@@ -219,27 +222,36 @@ impl Checkpointer {
         manifest.sequence = before.sequence + 1;
         (manifest.index, manifest.cold) = (before.index, before.cold);
         let mut leftovers = Leftovers::default();
-        for (revision, place) in &job.removed {
+        for (revision, place) in self.carried.iter().chain(&job.removed) {
+            let was_moved = self.moved.remove(revision).is_some();
             // A record above the former bound was never part of a checkpoint.
-            if *revision > before.bound {
-                continue;
+            let was_published = *revision <= before.bound;
+            let was_cold = was_published && place.length > 0 && !kept.contains(&place.segment);
+            if was_published {
+                manifest.index.remove(*revision, *place);
+                leftovers.index.push(*revision);
             }
-            manifest.index.remove(*revision, *place);
-            leftovers.index.push(*revision);
-            let was_cold = place.length > 0 && !kept.contains(&place.segment);
             if was_cold {
                 manifest.cold.remove(*revision, *place);
             }
-            if self.moved.remove(revision).is_some() || was_cold {
+            if was_moved || was_cold {
                 leftovers.cold.push(*revision);
             }
         }
-        for record in &job.records {
-            manifest.index.add(record.revision, record.place);
-        }
         let stays: BTreeSet<_> = manifest.segments.iter().copied().collect();
-        for (revision, place) in &self.moved {
-            if !stays.contains(&place.segment) {
+        for record in &job.records {
+            let (revision, place) = (record.revision, record.place);
+            manifest.index.add(revision, place);
+            assert!(
+                place.length == 0
+                    || stays.contains(&place.segment)
+                    || self.moved.contains_key(&revision),
+                "the value of {revision:?} is neither in the log nor in the cold store"
+            );
+        }
+        for (revision, place) in self.moved.range(..=manifest.bound) {
+            let counted = *revision <= before.bound && !kept.contains(&place.segment);
+            if !counted && !stays.contains(&place.segment) {
                 manifest.cold.add(*revision, *place);
             }
         }
@@ -273,5 +285,5 @@ impl Checkpointer {
 }
 
 #[cfg(test)]
-#[path = "checkpointer_tests.rs"]
+#[path = "crash_tests.rs"]
 mod tests;

@@ -99,9 +99,10 @@ pub struct Manifest {
     /// are no part of the state. Ascending, none above `bound`. Set by the
     /// checkpointer, which removes them after this manifest is durable.
     pub removed: Vec<Revision>,
-    /// The state hash of mvcc, leases and alarms at `applied_index`, in the
-    /// form its owner gives it; at most 255 bytes.
-    pub state_hash: Vec<u8>,
+    /// The state hash at `applied_index`: sum over the newest live versions.
+    pub live_hash: u128,
+    /// The state hash at `applied_index`: chain over the revisions.
+    pub chain_hash: u128,
     /// Leases and their granted time to live in seconds, ascending by lease.
     pub leases: Vec<(LeaseId, i64)>,
     /// Active alarms, ascending.
@@ -128,7 +129,8 @@ impl Manifest {
             index: SetDigest::default(),
             cold: SetDigest::default(),
             removed: Vec::new(),
-            state_hash: Vec::new(),
+            live_hash: 0,
+            chain_hash: 0,
             leases: Vec::new(),
             alarms: Vec::new(),
         }
@@ -238,10 +240,6 @@ impl Manifest {
             (
                 self.cold.count <= self.index.count,
                 "more cold values than records",
-            ),
-            (
-                self.state_hash.len() <= 255,
-                "the state hash is longer than 255 bytes",
             ),
             (
                 self.leases.iter().all(|(lease, _)| !lease.is_none()),

@@ -212,8 +212,8 @@ fn encode_section(manifest: &Manifest, tag: u32, out: &mut Writer) {
             out.u32(manifest.bound.sub);
             encode_digest(manifest.index, out);
             encode_digest(manifest.cold, out);
-            out.count(manifest.state_hash.len());
-            out.bytes(&manifest.state_hash);
+            out.u128(manifest.live_hash);
+            out.u128(manifest.chain_hash);
         }
         REMOVED => encode_removed(&manifest.removed, out),
         LEASES => {
@@ -263,8 +263,8 @@ fn decode_section(
             manifest.bound = Revision::new(from.i64()?, from.u32()?);
             manifest.index = decode_digest(from)?;
             manifest.cold = decode_digest(from)?;
-            let length = from.count(1)?;
-            manifest.state_hash = from.bytes(length)?.to_vec();
+            manifest.live_hash = from.u128()?;
+            manifest.chain_hash = from.u128()?;
         }
         REMOVED => manifest.removed = decode_removed(from)?,
         LEASES => {

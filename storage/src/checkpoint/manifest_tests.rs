@@ -54,7 +54,8 @@ pub(crate) fn full() -> Manifest {
             Revision::new(9, 1),
             Revision::new(30, 0),
         ],
-        state_hash: vec![1, 2, 3],
+        live_hash: 1 << 100,
+        chain_hash: 77,
         leases: vec![(LeaseId(-5), 60), (LeaseId(7), 9_000_000_000)],
         alarms: vec![
             (MemberId(1), Alarm::NoSpace),

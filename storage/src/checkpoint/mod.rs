@@ -20,6 +20,8 @@ mod manifest;
 mod manifest_codec;
 mod model;
 mod record;
+#[cfg(test)]
+mod step_disk;
 mod store;
 
 pub use checkpointer::{CheckpointJob, Checkpointer, ColdValue, MOVED_BYTES_MAX, Published};

@@ -79,6 +79,14 @@ impl Bounds {
         matches!(self.end, End::Single).then_some(self.start.as_ref())
     }
 
+    /// The first key that is outside, when the interval ends before one.
+    pub(super) fn end_before(&self) -> Option<&[u8]> {
+        match &self.end {
+            End::Before(end) => Some(end),
+            End::Single | End::Unbounded => None,
+        }
+    }
+
     /// True when the key lies inside.
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {

@@ -1,11 +1,24 @@
-//! The key tree: keys in order, each with its newest record and whether that is live.
-
-use std::collections::BTreeMap;
-use std::ops::Bound;
+//! The key tree: an order-statistic B+tree of our own.
+//!
+//! A leaf entry is a key, its newest record and whether that is live; an inner
+//! node carries the number of live keys per child, so the live keys of any
+//! interval are counted in O(log n). A key whose newest record is a tombstone
+//! stays until that is purged and counts 0.
+//!
+//! Limit: as many keys as there are records (2^32 - 1).
 
 use super::bounds::Bounds;
 use super::records::RecordId;
 use crate::types::Key;
+use node::{Inner, Leaf, Node};
+
+mod node;
+mod sorted_keys;
+#[cfg(test)]
+mod tests;
+
+/// Keys per leaf and children per inner node: the bits of `Leaf::live`.
+const CAPACITY: usize = 64;
 
 /// One key of the tree.
 #[derive(Clone, Copy, Debug)]
@@ -15,49 +28,192 @@ pub(super) struct Entry<'a> {
     pub(super) live: bool,
 }
 
-#[derive(Debug, Default)]
+/// See the head of the file.
+#[derive(Debug)]
 pub(super) struct KeyTree {
-    map: BTreeMap<Key, (RecordId, bool)>,
+    root: Node,
+    length: usize,
     live: u64,
 }
 
+impl Default for KeyTree {
+    fn default() -> Self {
+        KeyTree {
+            root: Node::empty_leaf(),
+            length: 0,
+            live: 0,
+        }
+    }
+}
+
 impl KeyTree {
+    /// The newest record of a key.
     pub(super) fn find(&self, key: &[u8]) -> Option<RecordId> {
-        self.map.get(key).map(|entry| entry.0)
+        let (leaf, position) = self.descend(key);
+        leaf.newest.get(position.ok()?).copied()
     }
 
+    /// Inserts a key or changes its newest record.
     pub(super) fn set(&mut self, key: &Key, newest: RecordId, live: bool) {
-        let old = self.map.insert(Key::clone(key), (newest, live));
+        let change = self.root.set(key, newest, live);
+        self.length += usize::from(change.inserted);
         self.live += u64::from(live);
-        self.live -= u64::from(old.is_some_and(|old| old.1));
+        self.live -= u64::from(change.was_live);
+        if let Some(split) = change.split {
+            let left = std::mem::replace(&mut self.root, Node::empty_leaf());
+            let left_live = self.live - split.live;
+            self.root = Node::Inner(Box::new(Inner::over(left, left_live, split)));
+        }
     }
 
+    /// Removes a key that is there.
     pub(super) fn remove(&mut self, key: &[u8]) {
-        let old = self
-            .map
-            .remove(key)
-            .expect("a key that is removed was there");
-        self.live -= u64::from(old.1);
+        let was_live = self.root.remove(key);
+        self.length -= 1;
+        self.live -= u64::from(was_live);
+        while let Node::Inner(inner) = &mut self.root
+            && inner.children.len() < 2
+        {
+            self.root = inner.children.pop().unwrap_or_else(Node::empty_leaf);
+        }
     }
 
+    /// Live keys.
     pub(super) fn live(&self) -> u64 {
         self.live
     }
 
+    /// Keys, live or not.
     pub(super) fn len(&self) -> usize {
-        self.map.len()
+        self.length
     }
 
+    /// Live keys of an interval.
     pub(super) fn count_live(&self, bounds: &Bounds) -> u64 {
-        let inside = self
-            .from(bounds.start())
-            .take_while(|entry| !bounds.is_past(entry.key));
-        inside.map(|entry| u64::from(entry.live)).sum()
+        if let Some(key) = bounds.as_single() {
+            let (leaf, position) = self.descend(key);
+            return u64::from(position.is_ok_and(|position| leaf.is_live(position)));
+        }
+        let before_end = bounds
+            .end_before()
+            .map_or(self.live, |end| self.live_before(end));
+        // An end at or below the start is an empty interval.
+        before_end.saturating_sub(self.live_before(bounds.start()))
     }
 
-    pub(super) fn from<'a>(&'a self, key: &[u8]) -> impl Iterator<Item = Entry<'a>> + 'a {
-        let range = (Bound::Included(key), Bound::Unbounded);
-        let entries = self.map.range::<[u8], _>(range);
-        entries.map(|(key, &(newest, live))| Entry { key, newest, live })
+    /// The keys from this one (inclusive) on, in order.
+    pub(super) fn from(&self, key: &[u8]) -> Entries<'_> {
+        let mut above = Vec::new();
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let child = inner.child_of(key);
+                    above.push(inner.children.get(child + 1..).unwrap_or(&[]).iter());
+                    node = inner.children.get(child).expect("a child for every key");
+                }
+                Node::Leaf(leaf) => {
+                    let position = leaf.keys.search(key).unwrap_or_else(|position| position);
+                    return Entries {
+                        above,
+                        leaf,
+                        position,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Live keys below this one.
+    fn live_before(&self, key: &[u8]) -> u64 {
+        let mut count = 0;
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let child = inner.child_of(key);
+                    count += inner.live.iter().take(child).sum::<u64>();
+                    node = inner.children.get(child).expect("a child for every key");
+                }
+                Node::Leaf(leaf) => {
+                    let position = leaf.keys.search(key).unwrap_or_else(|position| position);
+                    return count + leaf.live_before(position);
+                }
+            }
+        }
+    }
+
+    /// The leaf that holds the key if any does, and where.
+    fn descend(&self, key: &[u8]) -> (&Leaf, Result<usize, usize>) {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let child = inner.child_of(key);
+                    node = inner.children.get(child).expect("a child for every key");
+                }
+                Node::Leaf(leaf) => return (leaf, leaf.keys.search(key)),
+            }
+        }
+    }
+}
+
+/// Keys in order.
+#[derive(Debug)]
+pub(super) struct Entries<'a> {
+    /// For each level above the leaf, the children that are still to come.
+    above: Vec<std::slice::Iter<'a, Node>>,
+    leaf: &'a Leaf,
+    position: usize,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        loop {
+            if let Some(key) = self.leaf.keys.get(self.position) {
+                let position = self.position;
+                self.position += 1;
+                let newest = *self
+                    .leaf
+                    .newest
+                    .get(position)
+                    .expect("a record for every key");
+                return Some(Entry {
+                    key,
+                    newest,
+                    live: self.leaf.is_live(position),
+                });
+            }
+            self.next_leaf()?;
+        }
+    }
+}
+
+impl Entries<'_> {
+    fn next_leaf(&mut self) -> Option<()> {
+        let mut node = loop {
+            match self.above.last_mut()?.next() {
+                Some(node) => break node,
+                None => {
+                    self.above.pop();
+                }
+            }
+        };
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let mut children = inner.children.iter();
+                    node = children.next().expect("an inner node has children");
+                    self.above.push(children);
+                }
+                Node::Leaf(leaf) => {
+                    self.leaf = leaf;
+                    self.position = 0;
+                    return Some(());
+                }
+            }
+        }
     }
 }
