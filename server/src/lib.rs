@@ -7,3 +7,7 @@ pub mod net;
 pub mod shutdown;
 pub mod tls;
 pub mod version;
+pub mod node;
+pub mod rpc;
+pub mod runtime;
+pub mod watch;

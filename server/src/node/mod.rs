@@ -113,6 +113,12 @@ pub struct Node {
     riding_hard_state: Option<HardState>,
 }
 
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node {:x} in term {}", self.id.0, self.term().0)
+    }
+}
+
 impl Node {
     /// Starts from what was restored. A single voter campaigns at once.
     ///
@@ -171,8 +177,8 @@ impl Node {
         }
     }
 
-    /// What is to be done now; None when nothing is. While an append is being
-    /// flushed only commits and messages come out.
+    /// What is to be done now; None when nothing is, and while an append is
+    /// being flushed (with one voter nothing could be).
     pub fn poll(&mut self) -> Option<Output> {
         if self.flushing.is_some() || !self.raw.has_ready() {
             return None;

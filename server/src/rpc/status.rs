@@ -14,6 +14,7 @@ impl From<Rejected> for Status {
             Rejected::Stopped => Status::unavailable("etcdserver: server stopped"),
             Rejected::TimedOut => Status::unavailable("etcdserver: request timed out"),
             // etcd sends this one as Unknown (contract 2, "facts that differ").
+            Rejected::TooDeep => invalid::too_many_operations(),
             Rejected::TooManyRequests => Status::unknown("etcdserver: too many requests"),
         }
     }

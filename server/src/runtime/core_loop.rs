@@ -15,7 +15,7 @@ use storage::apply::command::{Alarm, Command, Envelope};
 use storage::apply::{EntryData, LeaseChange, Outcome, StateMachine, codec};
 use storage::error::{Fatal, Refusal};
 use storage::raft_log::{EntryKind, GroupNumber, LogEntry, RaftLog};
-use storage::types::{LogIndex, RequestId, RevisionEvents, Term};
+use storage::types::{LogIndex, RevisionEvents, Term};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -334,9 +334,14 @@ impl Core {
         if let Err(rejected) = self.admit(&command) {
             return send(reply, Err(rejected));
         }
-        let id = self.proposals.next_id(self.node.term());
-        self.proposals.wait(id, reply);
-        self.step_proposal(id, command);
+        let request_id = self.proposals.next_id(self.node.term());
+        match codec::encode(&Envelope { request_id, command }) {
+            Ok(data) => {
+                self.proposals.wait(request_id, reply);
+                self.node.step(Input::Propose(data));
+            }
+            Err(_) => send(reply, Err(Rejected::TooDeep)),
+        }
     }
 
     fn admit(&mut self, command: &Command) -> Result<(), Rejected> {
@@ -380,14 +385,11 @@ impl Core {
     /// Proposes something that nobody waits for.
     fn propose_unattended(&mut self, command: Command) {
         if self.node.is_leader() {
-            let id = self.proposals.next_id(self.node.term());
-            self.step_proposal(id, command);
+            let request_id = self.proposals.next_id(self.node.term());
+            let data = codec::encode(&Envelope { request_id, command });
+            let data = data.expect("what the loop proposes by itself is not nested");
+            self.node.step(Input::Propose(data));
         }
-    }
-
-    fn step_proposal(&mut self, request_id: RequestId, command: Command) {
-        let data = codec::encode(&Envelope { request_id, command });
-        self.node.step(Input::Propose(data));
     }
 
     fn expire_leases(&mut self) {
@@ -403,5 +405,5 @@ impl Core {
 
 /// Answers; a caller that has gone is no error.
 pub(super) fn send<T>(reply: Reply<T>, answer: Result<T, Rejected>) {
-    reply.send(answer).map_or((), |()| ());
+    drop(reply.send(answer));
 }

@@ -33,6 +33,8 @@ pub enum Rejected {
     TimedOut,
     /// Too many writes wait.
     TooManyRequests,
+    /// A transaction is nested deeper than an entry may be.
+    TooDeep,
 }
 
 impl From<Refusal> for Rejected {
@@ -87,7 +89,7 @@ impl Handle {
     pub async fn stopped(&self) {
         let mut stop = self.stop.clone();
         // An error means that the core loop is gone, which is a stop as well.
-        stop.wait_for(|stop| *stop).await.map_or((), |_| ());
+        drop(stop.wait_for(|stop| *stop).await);
     }
 
     /// Writes through the log; answers once flushed, applied and visible.

@@ -28,11 +28,6 @@ impl Proposals {
         self.waiting.len() >= PROPOSALS_WAITING_MAX
     }
 
-    /// How many wait.
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// An id for a request of the leader of this term.
     pub(super) fn next_id(&mut self, term: Term) -> RequestId {
         self.sequence += 1;

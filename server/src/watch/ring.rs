@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use storage::mvcc::key_value;
 use storage::types::{KeyValueRef, RevisionEvents};
 
 /// Bytes of key-values that the ring keeps alive (design, fourth idea).
@@ -50,7 +49,7 @@ impl Ring {
 }
 
 fn events_bytes(events: &RevisionEvents) -> usize {
-    let size = |reference: &KeyValueRef| key_value::encoded_len(reference);
+    let size = |reference: &KeyValueRef| reference.encoded_len();
     events
         .events
         .iter()
