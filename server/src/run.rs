@@ -28,7 +28,8 @@ const READY_POLL: Duration = Duration::from_millis(1);
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::error::Error>> {
     let listeners = Listeners::bind(&ListenOptions::from_config(&config, SystemTime::now())?)?;
     let Opened { parts, checkpointer, lock } = bootstrap::open(&config)?;
-    let (core, handle) = Core::new(parts, checkpointer);
+    let (core, handle) = Core::new(parts);
+    drop(checkpointer);
     let (stop_core, core_stops) = tokio::sync::oneshot::channel::<()>();
     let core = tokio::spawn(core.run(async {
         // A dropped sender is a stop as well.
@@ -56,7 +57,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
 
     until_ready(&handle).await;
     let context = Context { handle: handle.clone(), options: options(&config) };
-    let rules = AccessRules::from_config(&config);
+    let rules = AccessRules { cors: config.cors.clone(), hosts: config.host_whitelist.clone() };
     let http = client_router(endpoints, rules);
     let grpc = Service::new(context);
     let secure = listeners.client.is_secure();
@@ -74,4 +75,49 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
     core.await?;
     drop(lock);
     Ok(())
+}
+
+/// Completes once the member leads and has applied its log.
+async fn until_ready(handle: &Handle) {
+    while !(handle.view().reads_are_current()) {
+        tokio::time::sleep(READY_POLL).await;
+    }
+}
+
+fn options(config: &Config) -> rpc::Options {
+    let ticks = config.election_timeout.as_millis() / config.heartbeat_interval.as_millis().max(1);
+    // Contract 1.10: one and a half election timeouts in ticks, rounded down,
+    // as time, rounded up to whole seconds.
+    let minimum = (3 * ticks / 2) * config.heartbeat_interval.as_millis();
+    let quota = match config.quota {
+        Quota::Default => Quota::DEFAULT_BYTES,
+        Quota::Off => 0,
+        Quota::Bytes(bytes) => bytes,
+    };
+    rpc::Options {
+        request_bytes_max: config.max_request_bytes,
+        txn_operations_max: config.max_txn_ops,
+        watch_progress_interval: config.watch_progress_notify_interval,
+        lease_ttl_seconds_min: i64::try_from(minimum.div_ceil(1000)).unwrap_or(i64::MAX),
+        quota_bytes: i64::try_from(quota).unwrap_or(i64::MAX),
+    }
+}
+
+fn log_ready(config: &Config, handle: &Handle, secure: bool) {
+    let identity = handle.view().identity();
+    tracing::info!(
+        local_member_id = format!("{:x}", identity.member_id.0),
+        cluster_id = format!("{:x}", identity.cluster_id),
+        "ready to serve client requests"
+    );
+    let urls: Vec<String> = config.listen_client_urls.iter().map(ToString::to_string).collect();
+    let addresses = urls.join(",");
+    if secure {
+        tracing::info!(%addresses, "serving client traffic securely");
+    } else {
+        tracing::info!(
+            %addresses,
+            "serving client traffic insecurely; this is strongly discouraged!"
+        );
+    }
 }

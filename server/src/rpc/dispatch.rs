@@ -6,53 +6,47 @@ use std::pin::Pin;
 use std::task::{Poll, Context as TaskContext};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, header};
 use prost::Message;
 use tonic::Status;
+use tower::ServiceExt;
 
 use super::grpc::{BodySender, MessageStream, empty_status, frame_message, read_unary, streaming, unary};
 use super::{Context, cluster, health, kv, lease, maintenance, range, snapshot};
+use crate::metrics::{GrpcMethod, MethodKind};
 
-/// What kind of call a method is; the metric label `grpc_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MethodKind {
-    /// One message each way.
-    Unary,
-    /// Many messages from the server.
-    ServerStream,
-    /// Many messages each way.
-    BidiStream,
-}
-
-use MethodKind::{BidiStream, ServerStream, Unary};
-
-/// Every method that is served: service, method, kind.
-pub const METHODS: &[(&str, &str, MethodKind)] = &[
-    ("etcdserverpb.KV", "Range", Unary),
-    ("etcdserverpb.KV", "RangeStream", ServerStream),
-    ("etcdserverpb.KV", "Put", Unary),
-    ("etcdserverpb.KV", "DeleteRange", Unary),
-    ("etcdserverpb.KV", "Txn", Unary),
-    ("etcdserverpb.KV", "Compact", Unary),
-    ("etcdserverpb.Watch", "Watch", BidiStream),
-    ("etcdserverpb.Lease", "LeaseGrant", Unary),
-    ("etcdserverpb.Lease", "LeaseRevoke", Unary),
-    ("etcdserverpb.Lease", "LeaseKeepAlive", BidiStream),
-    ("etcdserverpb.Lease", "LeaseTimeToLive", Unary),
-    ("etcdserverpb.Lease", "LeaseLeases", Unary),
-    ("etcdserverpb.Cluster", "MemberList", Unary),
-    ("etcdserverpb.Maintenance", "Alarm", Unary),
-    ("etcdserverpb.Maintenance", "Status", Unary),
-    ("etcdserverpb.Maintenance", "Defragment", Unary),
-    ("etcdserverpb.Maintenance", "Hash", Unary),
-    ("etcdserverpb.Maintenance", "HashKV", Unary),
-    ("etcdserverpb.Maintenance", "Snapshot", ServerStream),
-    ("etcdserverpb.Maintenance", "MoveLeader", Unary),
-    ("grpc.health.v1.Health", "Check", Unary),
-    ("grpc.health.v1.Health", "Watch", ServerStream),
+/// Every method that is served.
+pub const METHODS: &[GrpcMethod] = &[
+    method("etcdserverpb.KV", "Range", MethodKind::Unary),
+    method("etcdserverpb.KV", "RangeStream", MethodKind::ServerStream),
+    method("etcdserverpb.KV", "Put", MethodKind::Unary),
+    method("etcdserverpb.KV", "DeleteRange", MethodKind::Unary),
+    method("etcdserverpb.KV", "Txn", MethodKind::Unary),
+    method("etcdserverpb.KV", "Compact", MethodKind::Unary),
+    method("etcdserverpb.Watch", "Watch", MethodKind::BidiStream),
+    method("etcdserverpb.Lease", "LeaseGrant", MethodKind::Unary),
+    method("etcdserverpb.Lease", "LeaseRevoke", MethodKind::Unary),
+    method("etcdserverpb.Lease", "LeaseKeepAlive", MethodKind::BidiStream),
+    method("etcdserverpb.Lease", "LeaseTimeToLive", MethodKind::Unary),
+    method("etcdserverpb.Lease", "LeaseLeases", MethodKind::Unary),
+    method("etcdserverpb.Cluster", "MemberList", MethodKind::Unary),
+    method("etcdserverpb.Maintenance", "Alarm", MethodKind::Unary),
+    method("etcdserverpb.Maintenance", "Status", MethodKind::Unary),
+    method("etcdserverpb.Maintenance", "Defragment", MethodKind::Unary),
+    method("etcdserverpb.Maintenance", "Hash", MethodKind::Unary),
+    method("etcdserverpb.Maintenance", "HashKV", MethodKind::Unary),
+    method("etcdserverpb.Maintenance", "Snapshot", MethodKind::ServerStream),
+    method("etcdserverpb.Maintenance", "MoveLeader", MethodKind::Unary),
+    method("grpc.health.v1.Health", "Check", MethodKind::Unary),
+    method("grpc.health.v1.Health", "Watch", MethodKind::ServerStream),
 ];
+
+const fn method(service: &'static str, method: &'static str, kind: MethodKind) -> GrpcMethod {
+    GrpcMethod { service, method, kind }
+}
 
 /// The gRPC services over one core loop; cheap to clone.
 #[derive(Clone, Debug)]
@@ -68,7 +62,26 @@ impl Service {
     }
 }
 
-impl tower::Service<Request<Body>> for Service {
+/// gRPC to the services, everything else to the plain endpoints.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    grpc: Service,
+    plain: Router,
+}
+
+impl Routed {
+    /// Puts both behind one port.
+    #[must_use]
+    pub fn new(grpc: Service, plain: Router) -> Routed {
+        Routed { grpc, plain }
+    }
+}
+
+impl<B> tower::Service<Request<B>> for Routed
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -77,9 +90,17 @@ impl tower::Service<Request<Body>> for Service {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let context = self.context.clone();
-        Box::pin(async move { Ok(serve(context, request).await) })
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        let is_grpc =
+            content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        let request = request.map(Body::new);
+        if is_grpc {
+            let context = self.grpc.context.clone();
+            Box::pin(async move { Ok(serve(context, request).await) })
+        } else {
+            Box::pin(self.plain.clone().oneshot(request))
+        }
     }
 }
 
@@ -224,7 +245,7 @@ fn unknown(path: &str) -> Status {
     else {
         return Status::unimplemented(format!("malformed method name: {path:?}"));
     };
-    if METHODS.iter().any(|(known, _, _)| *known == service) {
+    if METHODS.iter().any(|known| known.service == service) {
         Status::unimplemented(format!("unknown method {method} for service {service}"))
     } else {
         Status::unimplemented(format!("unknown service {service}"))

@@ -17,7 +17,7 @@ mod snapshot;
 pub mod status;
 mod validate;
 
-pub use dispatch::{METHODS, MethodKind, Service};
+pub use dispatch::{METHODS, Routed, Service};
 
 use std::time::Duration;
 

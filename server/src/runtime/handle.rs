@@ -85,6 +85,12 @@ impl Handle {
         &self.values
     }
 
+    /// How long an answer may take (contract 8).
+    #[must_use]
+    pub fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
     /// Completes when the member stops.
     pub async fn stopped(&self) {
         let mut stop = self.stop.clone();
