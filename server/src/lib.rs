@@ -1,13 +1,28 @@
-//! Time, network and processes around the storage crate.
+//! Time, network and processes around the storage crate; the member itself.
+//! The library is embeddable: [`run`] is all that the program does after it has
+//! read its command line.
+//!
+//! Arrows: `rpc, watch, http -> runtime -> node -> storage`; `run` puts them
+//! together.
 
+mod bootstrap;
+pub mod cli;
 pub mod config;
 pub mod http;
+pub mod logging;
+mod member_view;
 pub mod metrics;
 pub mod net;
-pub mod shutdown;
-pub mod tls;
-pub mod version;
 pub mod node;
 pub mod rpc;
+mod run;
 pub mod runtime;
+pub mod sd_notify;
+pub mod shutdown;
+pub mod signals;
+pub mod tls;
+pub mod version;
 pub mod watch;
+
+pub use bootstrap::StartError;
+pub use run::run;

@@ -120,3 +120,7 @@ fn parse_initial_cluster(text: &str) -> Result<Vec<(&str, Vec<Url>)>, ConfigErro
     }
     Ok(members)
 }
+
+#[cfg(test)]
+#[path = "bootstrap_tests.rs"]
+mod tests;

@@ -6,16 +6,35 @@
 //! the data directory is known to be empty is judged by [`Config::bootstrap`].
 //! Limits: the configuration file in [`crate::config::file`].
 
+mod assemble;
 mod bootstrap;
+mod command_line;
 mod duration;
+mod environment;
 mod feature_gates;
+mod file;
+mod flag_table;
+mod flags;
+mod help;
+mod log_settings;
+mod notice;
 mod types;
 mod url;
+mod validate;
 mod value;
+mod yaml;
+
+#[cfg(test)]
+mod file_tests;
+#[cfg(test)]
+mod tests;
 
 pub use bootstrap::Bootstrap;
 pub use duration::{format_duration, parse_duration};
+pub use environment::Variable;
 pub use feature_gates::{FeatureGate, FeatureGates};
+pub use help::{flag_help, usage};
+pub use notice::Notice;
 pub use types::{
     AllowedOrigins, AutoCompaction, ConfigError, InitialClusterState, LogConfig, LogFormat,
     LogLevel, LogOutput, LogRotation, MetricsLevel, Quota, TlsFiles, TlsVersion,
@@ -24,6 +43,10 @@ pub use url::{Scheme, Url};
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use assemble::{Source, assemble};
+use command_line::{Parsed, parse_arguments};
+use value::{Settings, Value};
 
 /// The whole configuration of one member. Each field is the flag of the same name (contract 4.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,4 +161,66 @@ pub struct Config {
     pub log: LogConfig,
     /// One of the `--discovery-*` flags was given: refused by [`Config::bootstrap`].
     pub discovery: bool,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+    /// Run a member.
+    Serve(Box<Config>),
+}
+
+impl Config {
+    /// etcd's interval when 0 is given.
+    pub const PROGRESS_INTERVAL_DEFAULT: Duration = Duration::from_secs(600);
+
+    /// The configuration of a member that is given nothing at all.
+    pub fn defaults() -> Config {
+        assemble(&Settings::default(), Source::CommandLine, &mut Vec::new())
+            .expect("a test assembles the defaults")
+    }
+}
+
+/// Reads the command line (without the name of the program), the environment and the file that they
+/// name. What should be logged is added to `notices`, also when an error follows.
+///
+/// # Errors
+/// [`ConfigError`], in the order in which etcd finds what is wrong.
+pub fn read(
+    arguments: &[String],
+    environment: &[Variable],
+    notices: &mut Vec<Notice>,
+) -> Result<Request, ConfigError> {
+    let (mut settings, rest) = match parse_arguments(arguments, notices)? {
+        Parsed::Help => return Ok(Request::Help),
+        Parsed::Flags { settings, rest } => (settings, rest),
+    };
+    if let Some(stray) = rest.first() {
+        return Err(ConfigError::invalid(format!(
+            "{stray:?} is not a valid flag"
+        )));
+    }
+    if settings.value("version") == Value::Boolean(true) {
+        return Ok(Request::Version);
+    }
+    let file = match settings.value("config-file") {
+        Value::Text(path) if !path.is_empty() => Some(path),
+        _ => environment::lookup(environment, "ETCD_CONFIG_FILE")
+            .filter(|path| !path.is_empty())
+            .map(str::to_owned),
+    };
+    let source = if let Some(path) = file {
+        settings = file::load(&path, notices)?;
+        Source::File
+    } else {
+        environment::apply(&mut settings, environment, notices)?;
+        Source::CommandLine
+    };
+    Ok(Request::Serve(Box::new(assemble(
+        &settings, source, notices,
+    )?)))
 }
