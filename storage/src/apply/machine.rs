@@ -22,7 +22,8 @@ use super::txn::{Checks, Writing, read_path};
 use crate::error::Refusal;
 use crate::mvcc::{Bounds, Mvcc, StateHash};
 use crate::types::{
-    Key, LeaseId, LogIndex, MemberId, RecordMeta, RevisionEvents, SegmentNumber, Term,
+    Key, LeaseId, LogIndex, MemberId, Place, RecordMeta, Revision, RevisionEvents, SegmentNumber,
+    Term,
 };
 
 /// Where the data of an entry lies: in memory, and in the log.
@@ -438,20 +439,27 @@ impl Loading {
         self.machine.mvcc.load(record);
     }
 
-    /// Ends the load.
+    /// Ends the load of records that hold nothing compacted.
     #[must_use]
     pub fn finish(self) -> StateMachine {
+        self.finish_with_dropped().0
+    }
+
+    /// Ends the load; also gives the records that were compacted and that the
+    /// checkpoint still held, which the next one has to remove.
+    #[must_use]
+    pub fn finish_with_dropped(self) -> (StateMachine, Vec<(Revision, Place)>) {
         let Loading {
             mut machine,
             restart,
         } = self;
-        machine.mvcc.finish_load(
+        let dropped = machine.mvcc.finish_load(
             restart.current_revision,
             restart.compacted_revision,
             restart.hash_chain,
         );
         machine.applied = (restart.applied_index, restart.applied_term);
-        machine
+        (machine, dropped)
     }
 }
 

@@ -53,7 +53,7 @@ pub struct ColdValue {
 pub struct CheckpointJob {
     /// Every record now retained whose revision lies above the last manifest's
     /// bound and not above this one's, ascending.
-    pub records: Vec<RecordMeta>,
+    pub records: Vec<Arc<RecordMeta>>,
     /// Every record that compaction dropped since the last job was collected,
     /// in any order, with the place it had.
     pub removed: Vec<(Revision, Place)>,

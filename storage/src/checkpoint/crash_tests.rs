@@ -30,7 +30,7 @@ fn value_of(revision: Revision) -> Bytes {
 }
 
 /// What a checkpoint has to give back.
-type Retained = BTreeMap<Revision, RecordMeta>;
+type Retained = BTreeMap<Revision, Arc<RecordMeta>>;
 
 /// A small stand-in of the MVCC: keys `a` to `d`, one change per revision, with
 /// compaction that drops what is superseded or deleted.
@@ -68,7 +68,7 @@ impl Store {
             tombstone,
             place,
         };
-        self.retained.insert(revision, record);
+        self.retained.insert(revision, Arc::new(record));
     }
 
     fn compact(&mut self) {
@@ -224,7 +224,7 @@ impl Machine {
         let read = read_manifest(&self.disk, directory()).unwrap();
         let manifest = read.unwrap_or_else(|| Manifest::empty(IDENTITY));
         let leftovers = load(&manifest, &*store, &mut |record| {
-            retained.insert(record.revision, record);
+            retained.insert(record.revision, Arc::new(record));
             Ok(())
         })
         .unwrap();
@@ -469,10 +469,10 @@ fn an_inherited_cold_value_outlives_the_record_it_came_from() {
     let round = publish(&store, survivors);
     machine.run(&mut checkpointer, &[round]).unwrap();
 
-    let mut heir = store.retained[&first].clone();
+    let mut heir = RecordMeta::clone(&store.retained[&first]);
     heir.revision = Revision::new(3, 0);
     store.current = 3;
-    store.retained.insert(heir.revision, heir.clone());
+    store.retained.insert(heir.revision, Arc::new(heir.clone()));
     store.compact();
     let copy = ColdValue {
         revision: heir.revision,

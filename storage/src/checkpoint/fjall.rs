@@ -26,8 +26,10 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::error::Fatal;
 use crate::types::{RecordMeta, Revision};
+use crate::vfs::Vfs;
 
 use super::codec::Malformed;
+use super::layout;
 use super::record;
 use super::store::{self, CheckpointStore, ColdReader, ColdSource, ValueVisitor};
 
@@ -51,6 +53,7 @@ const COLD_KEYSPACE: &str = "cold";
 const KEYSPACES_DIRECTORY: &str = "keyspaces";
 const DATABASE_MARKER: &str = "version";
 const TREE_MARKER: &str = "current";
+const TABLES_DIRECTORY: &str = "tables";
 
 /// The store on fjall.
 pub struct FjallStore {
@@ -61,13 +64,14 @@ pub struct FjallStore {
 }
 
 impl FjallStore {
-    /// Makes an empty store in `directory`, whatever is in there now: used
-    /// while no manifest names anything in it, so what is found is what an
-    /// interrupted start left. When it returns, the empty store is durable.
+    /// Makes an empty store in `directory`, over what an interrupted creation
+    /// left there. When it returns, the empty store is durable.
     ///
     /// # Errors
-    /// I/O errors.
+    /// I/O errors; `Corruption` when `directory` holds records: the manifest
+    /// that named them was lost.
     pub fn create(directory: &Path) -> Result<Self, Fatal> {
+        require_recordless(directory)?;
         match std::fs::remove_dir_all(directory) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -97,6 +101,21 @@ impl FjallStore {
     pub fn open(directory: &Path) -> Result<Self, Fatal> {
         require_complete(directory)?;
         Self::open_database(directory)
+    }
+
+    /// Opens the store of a data directory, or makes an empty one where no
+    /// manifest was published yet.
+    ///
+    /// # Errors
+    /// As [`FjallStore::open`] and [`FjallStore::create`].
+    pub fn open_or_create(vfs: &dyn Vfs, data_directory: &Path) -> Result<Self, Fatal> {
+        let directory = data_directory.join(layout::CHECKPOINT);
+        let manifest = data_directory.join(layout::MANIFEST);
+        match vfs.exists(&manifest) {
+            Ok(true) => Self::open(&directory),
+            Ok(false) => Self::create(&directory),
+            Err(error) => Err(Fatal::io("look for", manifest, error)),
+        }
     }
 
     fn open_database(directory: &Path) -> Result<Self, Fatal> {
@@ -187,7 +206,7 @@ impl FjallStore {
 impl CheckpointStore for FjallStore {
     fn ingest_index(
         &mut self,
-        records: &[RecordMeta],
+        records: &[Arc<RecordMeta>],
         between: &mut dyn FnMut(),
     ) -> Result<(), Fatal> {
         store::assert_ascending(records.iter().map(|record| record.revision));
@@ -338,6 +357,28 @@ fn require_complete(directory: &Path) -> Result<(), Fatal> {
         if entry.path().is_dir() && !numbered {
             let detail = "an unknown directory inside the checkpoint store; move it away";
             return Err(Fatal::refused(entry.path(), detail));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to make a store over one that has tables. The trees of a store that
+/// is being made have none but for fjall's own tree, 0.
+fn require_recordless(directory: &Path) -> Result<(), Fatal> {
+    for tree in ["1", "2"] {
+        let tables = directory
+            .join(KEYSPACES_DIRECTORY)
+            .join(tree)
+            .join(TABLES_DIRECTORY);
+        let mut entries = match std::fs::read_dir(&tables) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Fatal::io("list", tables, error)),
+        };
+        if entries.next().is_some() {
+            let detail = "there are records, but the manifest that names them is missing; \
+                          restore the MANIFEST or the whole directory from a copy";
+            return Err(Fatal::corruption(tables, 0, detail));
         }
     }
     Ok(())

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::*;
 use crate::types::{LeaseId, Place, SegmentNumber};
 
-fn record(main: i64) -> RecordMeta {
-    RecordMeta {
+fn record(main: i64) -> Arc<RecordMeta> {
+    Arc::new(RecordMeta {
         key: Arc::from(format!("/registry/pods/default/pod-{main}").as_bytes()),
         revision: Revision::new(main, 0),
         create_revision: main,
@@ -21,10 +21,10 @@ fn record(main: i64) -> RecordMeta {
             length: 5,
             crc: 1,
         },
-    }
+    })
 }
 
-fn records(mains: impl Iterator<Item = i64>) -> Vec<RecordMeta> {
+fn records(mains: impl Iterator<Item = i64>) -> Vec<Arc<RecordMeta>> {
     mains.map(record).collect()
 }
 
@@ -32,11 +32,11 @@ fn revisions(mains: impl Iterator<Item = i64>) -> Vec<Revision> {
     mains.map(|main| Revision::new(main, 0)).collect()
 }
 
-fn index_of(store: &FjallStore) -> Vec<RecordMeta> {
+fn index_of(store: &FjallStore) -> Vec<Arc<RecordMeta>> {
     let mut all = Vec::new();
     store
         .visit_index(&mut |record| {
-            all.push(record);
+            all.push(Arc::new(record));
             Ok(())
         })
         .unwrap();
@@ -198,6 +198,24 @@ fn creation_starts_anew_over_what_an_interrupted_one_left() {
 }
 
 #[test]
+fn a_store_whose_manifest_was_lost_is_refused_and_not_emptied() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("checkpoint");
+    let mut store = FjallStore::create(&directory).unwrap();
+    drop(store);
+    store = FjallStore::create(&directory).unwrap();
+    store.ingest_index(&records(2..10), &mut || ()).unwrap();
+    drop(store);
+    let refused = FjallStore::create(&directory).unwrap_err();
+    assert!(
+        refused.to_string().contains("keyspaces/1/tables"),
+        "{refused}"
+    );
+    let store = FjallStore::open(&directory).unwrap();
+    assert_eq!(index_of(&store), records(2..10));
+}
+
+#[test]
 fn a_store_with_a_missing_part_is_refused_before_any_write() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = scratch.path().join("checkpoint");
@@ -280,11 +298,11 @@ fn a_flip_in_a_table_never_gives_a_wrong_record() {
     assert!(read_everything(&directory).is_ok());
 }
 
-fn read_everything(directory: &Path) -> Result<(Vec<RecordMeta>, Bytes), Fatal> {
+fn read_everything(directory: &Path) -> Result<(Vec<Arc<RecordMeta>>, Bytes), Fatal> {
     let store = FjallStore::open(directory)?;
     let mut index = Vec::new();
     store.visit_index(&mut |record| {
-        index.push(record);
+        index.push(Arc::new(record));
         Ok(())
     })?;
     let revision = Revision::new(2, 0);

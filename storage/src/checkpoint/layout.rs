@@ -286,7 +286,7 @@ fn create_dir(vfs: &dyn Vfs, directory: &Path) -> Result<(), Fatal> {
         .map_err(|error| Fatal::io("create", directory, error))
 }
 
-fn sync_dir(vfs: &dyn Vfs, directory: &Path) -> Result<(), Fatal> {
+pub(crate) fn sync_dir(vfs: &dyn Vfs, directory: &Path) -> Result<(), Fatal> {
     vfs.sync_dir(directory)
         .map_err(|error| Fatal::io("sync", directory, error))
 }

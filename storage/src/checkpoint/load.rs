@@ -1,4 +1,5 @@
-//! Reading a checkpoint back: exactly the records that the published manifest
+//! Starting from a checkpoint, which is installing the local one; a snapshot from
+//! a peer later takes the same way. And reading it back: exactly the records that the published manifest
 //! names, in revision order, proven by its digests. Reads only; what the store
 //! holds beyond that is reported as [`Leftovers`], for the checkpointer to
 //! remove.
@@ -6,14 +7,18 @@
 use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::apply::StateMachine;
 use crate::error::Fatal;
-use crate::types::{RecordMeta, Revision};
+use crate::mvcc::Mvcc;
+use crate::types::{Place, RecordMeta, Revision};
 use crate::vfs::Vfs;
 
+use super::checkpointer::Checkpointer;
 use super::digest::SetDigest;
 use super::layout;
-use super::manifest::Manifest;
+use super::manifest::{Identity, Manifest};
 use super::store::CheckpointStore;
 
 /// What a store holds and the published manifest declares void or does not
@@ -83,6 +88,125 @@ pub fn load(
     Ok(leftovers)
 }
 
+/// A state machine at the applied index of a manifest.
+#[derive(Debug)]
+pub struct Installed {
+    /// The state machine; no value is resident yet.
+    pub machine: StateMachine,
+    /// For [`super::Checkpointer::new`].
+    pub leftovers: Leftovers,
+    /// For [`super::Checkpointer::new`].
+    pub dropped: Vec<(Revision, Place)>,
+}
+
+/// Fills an empty store with the checkpoint that `manifest` names and proves
+/// digests and state hash.
+///
+/// # Errors
+/// As [`load`]; `Corruption` when the state hash differs.
+pub fn install(
+    manifest: &Manifest,
+    store: &dyn CheckpointStore,
+    mvcc: Mvcc,
+    quota_bytes: Option<u64>,
+) -> Result<Installed, Fatal> {
+    let mut loading = StateMachine::load(mvcc, quota_bytes, manifest.restart());
+    let leftovers = load(manifest, store, &mut |record| {
+        check_record(manifest, &record)
+            .map_err(|detail| Fatal::corruption(store.path(), 0, detail))?;
+        loading.record(record);
+        Ok(())
+    })?;
+    let (machine, dropped) = loading.finish_with_dropped();
+    let live = machine.state_hash().store.live;
+    if live != manifest.live_hash {
+        let detail = format!(
+            "the live keys have the hash {live:032x}, manifest {} says {:032x}",
+            manifest.sequence, manifest.live_hash
+        );
+        return Err(Fatal::corruption(store.path(), 0, detail));
+    }
+    Ok(Installed {
+        machine,
+        leftovers,
+        dropped,
+    })
+}
+
+/// What a member starts with.
+#[derive(Debug)]
+pub struct Started {
+    /// The state machine, to which the log's tail is to be applied.
+    pub machine: StateMachine,
+    /// For the checkpoint worker.
+    pub checkpointer: Checkpointer,
+}
+
+/// Starts from the published manifest of a data directory of ours. Where there
+/// is none yet, one that names nothing is published first: so from the first
+/// record on a manifest that is missing was lost. The caller holds the lock and
+/// has opened `store` ([`super::FjallStore::open_or_create`]).
+///
+/// # Errors
+/// As [`read_manifest`] and [`install`].
+pub fn start(
+    vfs: Arc<dyn Vfs>,
+    directory: &Path,
+    identity: Identity,
+    store: Box<dyn CheckpointStore>,
+    mvcc: Mvcc,
+    quota_bytes: Option<u64>,
+) -> Result<Started, Fatal> {
+    let manifest = match read_manifest(&*vfs, directory)? {
+        Some(manifest) => manifest,
+        None => {
+            let first = Manifest::empty(identity);
+            first.publish(&*vfs, directory)?;
+            first
+        }
+    };
+    assert_eq!(
+        manifest.identity, identity,
+        "the caller read the same identity"
+    );
+    let Installed {
+        machine,
+        leftovers,
+        dropped,
+    } = install(&manifest, &*store, mvcc, quota_bytes)?;
+    let checkpointer = Checkpointer::new(vfs, directory, store, manifest, leftovers, dropped);
+    Ok(Started {
+        machine,
+        checkpointer,
+    })
+}
+
+/// What every record of a checkpoint must satisfy by itself, so that the store
+/// is never filled with what its invariants exclude.
+pub(crate) fn check_record(manifest: &Manifest, record: &RecordMeta) -> Result<(), String> {
+    let main = record.revision.main;
+    let rules = [
+        (!record.key.is_empty(), "has no key"),
+        (
+            (2..=manifest.current_revision).contains(&main),
+            "has a revision that the store never had",
+        ),
+        (
+            !record.tombstone || record.place.length == 0,
+            "is a tombstone with a value",
+        ),
+        (
+            record.tombstone || (2..=main).contains(&record.create_revision),
+            "was created after it was written",
+        ),
+        (record.tombstone || record.version >= 1, "has no version"),
+    ];
+    match rules.iter().find(|(holds, _)| !holds) {
+        None => Ok(()),
+        Some((_, broken)) => Err(format!("index record {:?} {broken}", record.revision)),
+    }
+}
+
 /// Reads the published manifest and, when there is one, checks that it belongs
 /// to the directory it lies in.
 ///
@@ -112,3 +236,7 @@ fn is_next(removed: &mut Peekable<impl Iterator<Item = Revision>>, revision: Rev
     while removed.next_if(|next| *next < revision).is_some() {}
     removed.next_if_eq(&revision).is_some()
 }
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

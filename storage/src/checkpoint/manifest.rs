@@ -10,6 +10,7 @@
 use std::path::Path;
 
 use crate::apply::command::Alarm;
+use crate::apply::{Restart, StateMachine};
 use crate::error::Fatal;
 use crate::types::{LeaseId, LogIndex, MemberId, Revision, SegmentNumber, Term};
 use crate::vfs::Vfs;
@@ -136,6 +137,37 @@ impl Manifest {
         }
     }
 
+    /// Takes over what the state machine knows: position, revisions, state hash,
+    /// leases, alarms, and with the current revision the bound of the index
+    /// checkpoint.
+    pub fn describe(&mut self, machine: &StateMachine) {
+        let restart = machine.restart();
+        self.applied_index = restart.applied_index;
+        self.applied_term = restart.applied_term;
+        self.first_needed_index = LogIndex(restart.applied_index.0 + 1);
+        self.current_revision = restart.current_revision;
+        self.compacted_revision = restart.compacted_revision;
+        self.bound = Revision::new(restart.current_revision, u32::MAX);
+        self.leases = restart.leases;
+        self.alarms = restart.alarms;
+        self.live_hash = machine.state_hash().store.live;
+        self.chain_hash = restart.hash_chain;
+    }
+
+    /// What the state machine needs to go on from here, besides the records.
+    #[must_use]
+    pub fn restart(&self) -> Restart {
+        Restart {
+            applied_index: self.applied_index,
+            applied_term: self.applied_term,
+            current_revision: self.current_revision,
+            compacted_revision: self.compacted_revision,
+            hash_chain: self.chain_hash,
+            leases: self.leases.clone(),
+            alarms: self.alarms.clone(),
+        }
+    }
+
     /// The byte form (docs/format.md, "Manifest").
     ///
     /// # Panics
@@ -180,14 +212,19 @@ impl Manifest {
     /// # Errors
     /// As [`Manifest::decode`], and I/O errors.
     pub fn read(vfs: &dyn Vfs, directory: &Path) -> Result<Option<Self>, Fatal> {
+        let manifest = Self::read_unsynced(vfs, directory)?;
+        if manifest.is_some() {
+            layout::sync_dir(vfs, directory)?;
+        }
+        Ok(manifest)
+    }
+
+    /// As [`Manifest::read`] for who only looks: nothing is synced, nothing may
+    /// be done because of it.
+    pub(crate) fn read_unsynced(vfs: &dyn Vfs, directory: &Path) -> Result<Option<Self>, Fatal> {
         let path = directory.join(layout::MANIFEST);
-        let Some(bytes) = layout::read_whole(vfs, &path, MANIFEST_BYTES_MAX)? else {
-            return Ok(None);
-        };
-        let manifest = Self::decode(&bytes, &path)?;
-        vfs.sync_dir(directory)
-            .map_err(|error| Fatal::io("sync", directory, error))?;
-        Ok(Some(manifest))
+        let bytes = layout::read_whole(vfs, &path, MANIFEST_BYTES_MAX)?;
+        bytes.map(|bytes| Self::decode(&bytes, &path)).transpose()
     }
 
     /// Makes this the published manifest. When it returns, it is durable; when

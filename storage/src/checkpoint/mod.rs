@@ -27,7 +27,7 @@ mod store;
 pub use checkpointer::{CheckpointJob, Checkpointer, ColdValue, MOVED_BYTES_MAX, Published};
 pub use digest::SetDigest;
 pub use fjall::FjallStore;
-pub use load::{Leftovers, load, read_manifest};
+pub use load::{Installed, Leftovers, Started, install, load, read_manifest, start};
 pub use manifest::{Identity, MANIFEST_BYTES_MAX, Manifest, Member, Membership};
 pub use model::{Family, ModelDisk, ModelStore};
 pub use store::{

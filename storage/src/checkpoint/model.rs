@@ -168,7 +168,7 @@ impl ModelStore {
 impl CheckpointStore for ModelStore {
     fn ingest_index(
         &mut self,
-        records: &[RecordMeta],
+        records: &[Arc<RecordMeta>],
         between: &mut dyn FnMut(),
     ) -> Result<(), Fatal> {
         store::assert_ascending(records.iter().map(|record| record.revision));

@@ -249,7 +249,7 @@ impl StepStore {
 impl CheckpointStore for StepStore {
     fn ingest_index(
         &mut self,
-        records: &[RecordMeta],
+        records: &[Arc<RecordMeta>],
         between: &mut dyn FnMut(),
     ) -> Result<(), Fatal> {
         // One step per record: a run may be cut within.

@@ -43,7 +43,7 @@ pub trait CheckpointStore: Debug + Send {
     /// `Fatal`: what the store holds beyond the manifest is undefined then.
     fn ingest_index(
         &mut self,
-        records: &[RecordMeta],
+        records: &[Arc<RecordMeta>],
         between: &mut dyn FnMut(),
     ) -> Result<(), Fatal>;
 

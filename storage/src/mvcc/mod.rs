@@ -13,7 +13,7 @@
 
 use crate::error::Refusal;
 use crate::limits::{HOT_SUPERSEDED_BYTES, RECORD_OVERHEAD_BYTES};
-use crate::types::{RecordMeta, Revision};
+use crate::types::{Place, RecordMeta, Revision};
 
 mod bounds;
 mod compaction;
@@ -132,7 +132,14 @@ impl Mvcc {
 
     /// Ends a load: sets the revisions and the chain of the state hash, and
     /// purges all that is compacted (the checkpoint may still hold some of it).
-    pub fn finish_load(&mut self, current: i64, compacted: i64, chain: u128) {
+    /// Returns what it purged, as `compact_slice` does: the next checkpoint has
+    /// to remove it, else a later load could see a put without its tombstone.
+    pub fn finish_load(
+        &mut self,
+        current: i64,
+        compacted: i64,
+        chain: u128,
+    ) -> Vec<(Revision, Place)> {
         let last = self
             .timeline
             .last()
@@ -159,6 +166,7 @@ impl Mvcc {
         );
         let live = usize::try_from(self.keys.live()).expect("fewer keys than records");
         assert!(live <= self.keys.len(), "a live key is a key of the tree");
+        dropped
     }
 
     /// The revision of the newest change; 1 when there was none.
