@@ -7,10 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sha1::{Digest, Sha1};
-use storage::apply::StateMachine;
 use storage::checkpoint::layout::{self, DirectoryLock};
 use storage::checkpoint::{
-    self, CheckpointStore, Checkpointer, FjallStore, Leftovers, Manifest, Member, Membership,
+    self, CheckpointStore, Checkpointer, FjallStore, Installed, Manifest, Member, Membership,
 };
 use storage::error::Fatal;
 use storage::mvcc::Mvcc;
@@ -21,7 +20,7 @@ use storage::vfs::real::RealVfs;
 
 use crate::config::{Bootstrap, Config, ConfigError, Quota, Url};
 use crate::node::{Node, Restored, Timing};
-use crate::runtime::{Identity, Parts, Values, manifest_of, restart_of};
+use crate::runtime::{Identity, Parts, Values};
 use crate::version::CLUSTER_VERSION;
 
 /// Why a member does not start.
@@ -73,7 +72,7 @@ pub struct Opened {
 /// A directory of somebody else, in use, damaged or of a newer format; flags that
 /// cannot found a cluster.
 pub fn open(config: &Config) -> Result<Opened, StartError> {
-    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::new());
+    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     let directory = config.data_dir.as_path();
     let known = layout::recognise(&*vfs, directory)?.accept()?;
     let bootstrap = if known.is_none() { Some(config.bootstrap()?) } else { None };
@@ -83,9 +82,9 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         found(&*vfs, directory, config, bootstrap)?;
     }
     let manifest = read_manifest(&*vfs, directory, config)?;
-    let store_path = directory.join(layout::CHECKPOINT);
-    let store = FjallStore::open(&store_path)?;
-    let (machine, leftovers) = load(config, &manifest, &store)?;
+    let store = FjallStore::open_or_create(&*vfs, directory)?;
+    let Installed { machine, leftovers, dropped } =
+        checkpoint::install(&manifest, &store, Mvcc::new(), quota_bytes(config))?;
     let applied = (manifest.applied_index, manifest.applied_term);
     let options = LogOptions { salt: manifest.identity.member_id.0, ..LogOptions::default() };
     let log_directory = directory.join(layout::LOG);
@@ -119,7 +118,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
     };
     let node = Node::new(identity.member_id, timing, restored);
     let checkpointer =
-        Checkpointer::new(vfs, directory, Box::new(store), manifest, leftovers);
+        Checkpointer::new(vfs, directory, Box::new(store), manifest, leftovers, dropped);
     let parts = Parts {
         identity,
         node,
@@ -132,9 +131,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
     Ok(Opened { parts, checkpointer, lock })
 }
 
-/// Makes an empty directory that of a new member of a new cluster. The manifest
-/// comes last but one and the identity last, so that a start which was cut short
-/// leaves nothing that is taken for a member.
+/// Makes an empty directory that of a new member of a new cluster.
 fn found(
     vfs: &dyn Vfs,
     directory: &Path,
@@ -144,7 +141,6 @@ fn found(
     let (cluster_id, member_id) = founding_ids(bootstrap);
     let identity = checkpoint::Identity { cluster_id, member_id };
     layout::create(vfs, directory, identity)?;
-    FjallStore::create(&directory.join(layout::CHECKPOINT))?;
     founding_manifest(config, identity, bootstrap).publish(vfs, directory)?;
     tracing::info!(
         data_dir = %directory.display(),
@@ -170,7 +166,6 @@ fn founding_manifest(
         }],
         membership: Membership { voters: vec![identity.member_id], ..Membership::default() },
         cluster_version: CLUSTER_VERSION.to_owned(),
-        state_hash: manifest_of::empty_state_hash(),
         ..Manifest::empty(identity)
     }
 }
@@ -194,29 +189,9 @@ fn read_manifest(
                     yet; remove it, or start with those flags";
         return Err(Fatal::refused(directory, text).into());
     }
-    let store = directory.join(layout::CHECKPOINT);
-    if !vfs.exists(&store).map_err(|error| Fatal::io("look at", &store, error))? {
-        FjallStore::create(&store)?;
-    }
     let manifest = founding_manifest(config, identity, &bootstrap);
     manifest.publish(vfs, directory)?;
     Ok(manifest)
-}
-
-fn load(
-    config: &Config,
-    manifest: &Manifest,
-    store: &dyn CheckpointStore,
-) -> Result<(StateMachine, Leftovers), StartError> {
-    let restart = restart_of(manifest)?;
-    let mut loading = StateMachine::load(Mvcc::new(), quota_bytes(config), restart);
-    let leftovers = checkpoint::load(manifest, store, &mut |record| {
-        loading.record(record);
-        Ok(())
-    })?;
-    let machine = loading.finish();
-    manifest_of::check_state_hash(manifest, &machine)?;
-    Ok((machine, leftovers))
 }
 
 fn quota_bytes(config: &Config) -> Option<u64> {

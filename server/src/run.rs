@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::bootstrap::{self, Opened};
-use crate::config::{Config, Quota};
+use crate::config::{Config, MetricsLevel, Quota};
 use crate::http::{
     AccessRules, Endpoints, GrpcFront, client_router, empty_router, metrics_router,
 };
@@ -36,7 +36,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
         drop(core_stops.await);
     }));
 
-    let metrics = Metrics::new(METHODS, config.metrics.is_extensive());
+    let metrics = Metrics::new(METHODS, config.metrics == MetricsLevel::Extensive);
     let member_id = handle.view().identity().member_id;
     metrics.set_member(member_id.0);
     metrics.set_cluster_version(version::CLUSTER_VERSION);
@@ -65,7 +65,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
     let front = GrpcFront::new(rpc::Routed::new(grpc, http), metrics);
     tokio::spawn(run_auto_compaction(handle.clone(), config.auto_compaction));
     log_ready(&config, &handle, secure);
-    sd_notify::ready();
+    if let Err(error) = sd_notify::ready() {
+        tracing::warn!(%error, "cannot tell systemd that the member is ready");
+    }
     listeners.client.serve(front, stop(&shutdown)).await?;
 
     for other in [client_http, probes, peers] {

@@ -13,7 +13,6 @@ mod handle;
 mod lessor;
 mod limits;
 mod maintenance;
-pub mod manifest_of;
 mod pins;
 mod proposals;
 mod reads;
@@ -26,7 +25,6 @@ pub use auto_compaction::run as run_auto_compaction;
 pub use core_loop::{Core, Parts};
 pub use handle::{Handle, Rejected};
 pub use limits::SLICE_KEY_VALUES_MAX;
-pub use manifest_of::restart_of;
 pub use pins::Pin;
 pub use requests::{
     Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, OpenedRead, ReadSlice,
