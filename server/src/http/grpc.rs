@@ -1,7 +1,8 @@
 //! The front of the client port: counts gRPC calls and answers those that nobody serves.
 //!
-//! Wraps the whole router, so that neither bodies nor handlers are boxed once more. Invariant: every call counted as started
-//! is counted as handled once: with the status it ended with, or as `Canceled` when its answer was dropped before its end.
+//! Wraps the whole router, so that neither bodies nor handlers are boxed once more. Invariant:
+//! every call counted as started is counted as handled once: with the status it ended with, or as
+//! `Canceled` when its answer was dropped before its end.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -231,7 +232,8 @@ pub struct MessageCount {
 }
 
 impl MessageCount {
-    /// Counts the messages whose prefix ends in `bytes`, and the bytes of messages in it (prefixes left out).
+    /// Counts the messages whose prefix ends in `bytes`, and the bytes of messages in it (prefixes
+    /// left out).
     pub fn feed(&mut self, mut bytes: &[u8]) -> (u64, u64) {
         let (mut messages, mut payload) = (0, 0);
         while !bytes.is_empty() {

@@ -23,7 +23,8 @@ pub(super) enum Check {
 
 /// The checks of `/livez`.
 pub(super) const LIVEZ: &[Check] = &[Check::SerializableRead];
-/// The checks of `/readyz`. Go runs them in the random order of a map; this is the order of the contract.
+/// The checks of `/readyz`. Go runs them in the random order of a map; this is the order of the
+/// contract.
 pub(super) const READYZ: &[Check] = &[
     Check::DataCorruption,
     Check::SerializableRead,
@@ -107,7 +108,8 @@ pub(super) async fn probe(
     })
 }
 
-/// `/health`: alarms, then the leader, then a read; the first that fails is the reason. The second value: healthy.
+/// `/health`: alarms, then the leader, then a read; the first that fails is the reason. The second
+/// value: healthy.
 pub(super) async fn health(
     query: Option<&str>,
     member: &dyn MemberView,

@@ -1,8 +1,9 @@
 //! The plain HTTP endpoints of the client port and of `--listen-metrics-urls` (contract 3.2, 3.3).
 //!
-//! Owns nothing: it asks the member through `MemberView` and shows `Metrics`. Bodies, codes, headers and the order of checks
-//! are those of etcd 3.7.3. The JSON gateway is not here yet; unknown paths are 404. Runs on the I/O runtimes.
-//! Limits: every read of a probe ends within `Endpoints::request_timeout`.
+//! Owns nothing: it asks the member through `MemberView` and shows `Metrics`. Bodies, codes,
+//! headers and the order of checks are those of etcd 3.7.3. The JSON gateway is not here yet;
+//! unknown paths are 404. Runs on the I/O runtimes. Limits: every read of a probe ends within
+//! `Endpoints::request_timeout`.
 
 mod access;
 mod grpc;
@@ -40,7 +41,8 @@ pub struct Endpoints {
     pub request_timeout: Duration,
 }
 
-/// Everything served on the client port but gRPC. Its fallback is etcd's 404 page: merge it into a router without one.
+/// Everything served on the client port but gRPC. Its fallback is etcd's 404 page: merge it into a
+/// router without one.
 pub fn client_router(endpoints: Endpoints, rules: AccessRules) -> Router {
     probes()
         .route("/version", only_get(version))
@@ -199,7 +201,8 @@ async fn metrics(State(endpoints): State<Endpoints>) -> Response {
     reply::ok(HeaderValue::from_static(format), text)
 }
 
-/// Go's expvar page without what only a Go program has (`memstats` stays, empty, for those who look for the key).
+/// Go's expvar page without what only a Go program has (`memstats` stays, empty, for those who look
+/// for the key).
 async fn debug_vars(State(endpoints): State<Endpoints>) -> Response {
     let arguments: Vec<String> = std::env::args_os()
         .map(|word| reply::json_string(&word.to_string_lossy()))

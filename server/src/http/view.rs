@@ -59,8 +59,8 @@ pub trait MemberView: Send + Sync + 'static {
     fn has_leader(&self) -> bool;
     /// Whether this member is a learner.
     fn is_learner(&self) -> bool;
-    /// Reads the empty key, with or without the read barrier. The error is the text etcd's server would give
-    /// (`etcdserver: leader changed`). The caller bounds the wait.
+    /// Reads the empty key, with or without the read barrier. The error is the text etcd's server
+    /// would give (`etcdserver: leader changed`). The caller bounds the wait.
     fn read(&self, serializable: bool) -> BoxFuture<'_, Result<(), String>>;
     /// The cluster version, `3.7.0`; None before it is decided.
     fn cluster_version(&self) -> Option<String>;

@@ -1,4 +1,5 @@
-//! `grpc_server_*`: one set of series per method, all there at zero from the start (contract 6.1, trap 24).
+//! `grpc_server_*`: one set of series per method, all there at zero from the start (contract 6.1,
+//! trap 24).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -103,7 +104,8 @@ impl MethodSeries {
         self.row.kind != MethodKind::Unary
     }
 
-    /// etcd registers its lock and election services after the series are made, so theirs come with the first call.
+    /// etcd registers its lock and election services after the series are made, so theirs come with
+    /// the first call.
     fn is_listed(&self) -> bool {
         self.row.service.starts_with("etcdserverpb.")
             || self.row.service.starts_with("grpc.")

@@ -1,4 +1,5 @@
-//! Metrics with labels whose values are few: health checks, operations, and (bounded) the versions clients claim.
+//! Metrics with labels whose values are few: health checks, operations, and (bounded) the versions
+//! clients claim.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI8, Ordering::Relaxed};
@@ -6,7 +7,8 @@ use std::sync::atomic::{AtomicI8, Ordering::Relaxed};
 use super::number::{Counter, Histogram};
 use super::text::Page;
 
-/// Values of `client_api_version` that are told apart. Clients choose them, so they must be bounded; the rest share the last.
+/// Values of `client_api_version` that are told apart. Clients choose them, so they must be
+/// bounded; the rest share the last.
 pub const CLIENT_VERSIONS_MAX: usize = 32;
 
 /// The label for those beyond `CLIENT_VERSIONS_MAX`.

@@ -1,9 +1,10 @@
 //! Prometheus metrics under etcd's names (contract 6), as text format 0.0.4.
 //!
-//! Owns: atomics that any thread may add to with relaxed order; no lock on a hot path (labels that change rarely sit behind
-//! one). Written by hand rather than with prometheus-client: that crate appends `_total` to every counter, which etcd's
-//! `etcd_server_health_success` and others lack, and speaks OpenMetrics. Left out: docs/compatibility-metrics.md.
-//! Invariants: families are sorted by name, labels by name, as client_golang writes them; a family without a series is absent.
+//! Owns: atomics that any thread may add to with relaxed order; no lock on a hot path (labels that
+//! change rarely sit behind one). Written by hand rather than with prometheus-client: that crate
+//! appends `_total` to every counter, which etcd's `etcd_server_health_success` and others lack,
+//! and speaks OpenMetrics. Left out: docs/compatibility-metrics.md. Invariants: families are sorted
+//! by name, labels by name, as client_golang writes them; a family without a series is absent.
 //! Limits: `CLIENT_VERSIONS_MAX` label values that clients choose.
 
 mod catalogue;

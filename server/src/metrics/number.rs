@@ -138,8 +138,8 @@ fn add_float(cell: &AtomicU64, amount: f64) {
     assert!(cell.fetch_update(Relaxed, Relaxed, add).is_ok());
 }
 
-/// A number as Go's `strconv.FormatFloat(value, 'g', -1, 64)` writes it: the shortest digits that read back as the same
-/// number, with an exponent when it is below -4 or above 5.
+/// A number as Go's `strconv.FormatFloat(value, 'g', -1, 64)` writes it: the shortest digits that
+/// read back as the same number, with an exponent when it is below -4 or above 5.
 pub(super) fn go_float(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();

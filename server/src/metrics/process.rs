@@ -1,9 +1,11 @@
-//! `process_*` and `os_fd_*`, read from /proc at the scrape. What /proc does not tell is absent from the page.
+//! `process_*` and `os_fd_*`, read from /proc at the scrape. What /proc does not tell is absent
+//! from the page.
 
 use super::text::Page;
 use crate::net::descriptors;
 
-/// Ticks per second of the times in /proc: 100 on every Linux we build for, whatever the kernel's own rate.
+/// Ticks per second of the times in /proc: 100 on every Linux we build for, whatever the kernel's
+/// own rate.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(super) fn write(page: &mut Page) {
@@ -54,7 +56,8 @@ pub(super) fn write(page: &mut Page) {
 /// CPU seconds used, and the start in seconds since the epoch.
 fn times() -> Option<(f64, f64)> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The command's name stands in parentheses and may hold anything; the fields are counted behind it.
+    // The command's name stands in parentheses and may hold anything; the fields are counted behind
+    // it.
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
     let ticks = |place: usize| fields.get(place)?.parse::<f64>().ok();

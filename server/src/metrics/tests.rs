@@ -1,4 +1,5 @@
-//! Expectations are what etcd 3.7.3 answered on a fresh member (`testdata/etcd-metrics.txt`, Go runtime left out).
+//! Expectations are what etcd 3.7.3 answered on a fresh member (`testdata/etcd-metrics.txt`, Go
+//! runtime left out).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

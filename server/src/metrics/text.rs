@@ -11,7 +11,8 @@ pub struct Page {
 }
 
 impl Page {
-    /// Opens a family; `kind` is `counter`, `gauge` or `histogram`. The caller adds at least one series.
+    /// Opens a family; `kind` is `counter`, `gauge` or `histogram`. The caller adds at least one
+    /// series.
     pub fn family(&mut self, name: &str, help: &str, kind: &str) -> Family<'_> {
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         let text = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
@@ -52,7 +53,8 @@ impl Family<'_> {
         self.line("", labels, None, &go_count(value));
     }
 
-    /// One series of a histogram. Its counts are whole numbers, its bounds and sum are written as Go's floats.
+    /// One series of a histogram. Its counts are whole numbers, its bounds and sum are written as
+    /// Go's floats.
     pub fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram) {
         let mut count = 0;
         for (bound, below) in histogram.cumulative() {

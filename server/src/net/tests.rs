@@ -20,7 +20,8 @@ fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
 }
 
-/// `/version` tells the protocol, `/peer` the peer, `/hang` never answers, `/stream` answers and never ends.
+/// `/version` tells the protocol, `/peer` the peer, `/hang` never answers, `/stream` answers and
+/// never ends.
 fn router() -> Router {
     Router::new()
         .route(

@@ -1,4 +1,5 @@
-//! TLS: ALPN, client certificates, rotation, both protocols on one port, and streams that never speak.
+//! TLS: ALPN, client certificates, rotation, both protocols on one port, and streams that never
+//! speak.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
