@@ -79,10 +79,15 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
     vfs.create_dir_all(directory).map_err(|error| Fatal::io("create", directory, error))?;
     let lock = layout::lock(directory)?;
     if let Some(bootstrap) = &bootstrap {
-        found(&*vfs, directory, config, bootstrap)?;
+        found(&*vfs, directory, bootstrap)?;
     }
-    let manifest = read_manifest(&*vfs, directory, config)?;
+    let published = checkpoint::read_manifest(&*vfs, directory)?;
+    // The store first: a manifest proves that there is one.
     let store = FjallStore::open_or_create(&*vfs, directory)?;
+    let manifest = match published {
+        Some(manifest) => manifest,
+        None => first_manifest(&*vfs, directory, config)?,
+    };
     let Installed { machine, leftovers, dropped } =
         checkpoint::install(&manifest, &store, Mvcc::new(), quota_bytes(config))?;
     let applied = (manifest.applied_index, manifest.applied_term);
@@ -132,16 +137,10 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
 }
 
 /// Makes an empty directory that of a new member of a new cluster.
-fn found(
-    vfs: &dyn Vfs,
-    directory: &Path,
-    config: &Config,
-    bootstrap: &Bootstrap,
-) -> Result<(), StartError> {
+fn found(vfs: &dyn Vfs, directory: &Path, bootstrap: &Bootstrap) -> Result<(), StartError> {
     let (cluster_id, member_id) = founding_ids(bootstrap);
     let identity = checkpoint::Identity { cluster_id, member_id };
     layout::create(vfs, directory, identity)?;
-    founding_manifest(config, identity, bootstrap).publish(vfs, directory)?;
     tracing::info!(
         data_dir = %directory.display(),
         cluster_id = format!("{cluster_id:x}"),
@@ -170,16 +169,13 @@ fn founding_manifest(
     }
 }
 
-/// A directory whose founding was cut short between identity and manifest is
-/// founded again under the identity it has.
-fn read_manifest(
+/// Publishes the manifest of a member that has applied nothing: of a new one, or
+/// of one whose founding was cut short behind the identity file.
+fn first_manifest(
     vfs: &dyn Vfs,
     directory: &Path,
     config: &Config,
 ) -> Result<Manifest, StartError> {
-    if let Some(manifest) = checkpoint::read_manifest(vfs, directory)? {
-        return Ok(manifest);
-    }
     let identity = layout::read_identity(vfs, directory)?.ok_or_else(|| {
         Fatal::refused(directory, "the identity file is gone; restore the directory from a copy")
     })?;
