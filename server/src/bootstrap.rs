@@ -75,8 +75,13 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     let directory = config.data_dir.as_path();
     let known = layout::recognise(&*vfs, directory)?.accept()?;
-    let bootstrap = if known.is_none() { Some(config.bootstrap()?) } else { None };
-    vfs.create_dir_all(directory).map_err(|error| Fatal::io("create", directory, error))?;
+    let bootstrap = if known.is_none() {
+        Some(config.bootstrap()?)
+    } else {
+        None
+    };
+    vfs.create_dir_all(directory)
+        .map_err(|error| Fatal::io("create", directory, error))?;
     let lock = layout::lock(directory)?;
     if let Some(bootstrap) = &bootstrap {
         found(&*vfs, directory, bootstrap)?;
@@ -88,10 +93,16 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         Some(manifest) => manifest,
         None => first_manifest(&*vfs, directory, config)?,
     };
-    let Installed { machine, leftovers, dropped } =
-        checkpoint::install(&manifest, &store, Mvcc::new(), quota_bytes(config))?;
+    let Installed {
+        machine,
+        leftovers,
+        dropped,
+    } = checkpoint::install(&manifest, &store, Mvcc::new(), quota_bytes(config))?;
     let applied = (manifest.applied_index, manifest.applied_term);
-    let options = LogOptions { salt: manifest.identity.member_id.0, ..LogOptions::default() };
+    let options = LogOptions {
+        salt: manifest.identity.member_id.0,
+        ..LogOptions::default()
+    };
     let log_directory = directory.join(layout::LOG);
     let (log, recovered) = RaftLog::open(Arc::clone(&vfs), &log_directory, options, applied)?;
     if let Some(torn) = &recovered.torn_tail {
@@ -122,8 +133,14 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         voters: manifest.membership.voters.clone(),
     };
     let node = Node::new(identity.member_id, timing, restored);
-    let checkpointer =
-        Checkpointer::new(vfs, directory, Box::new(store), manifest, leftovers, dropped);
+    let checkpointer = Checkpointer::new(
+        vfs,
+        directory,
+        Box::new(store),
+        manifest,
+        leftovers,
+        dropped,
+    );
     let parts = Parts {
         identity,
         node,
@@ -133,13 +150,20 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         tick: config.heartbeat_interval,
         election_timeout: config.election_timeout,
     };
-    Ok(Opened { parts, checkpointer, lock })
+    Ok(Opened {
+        parts,
+        checkpointer,
+        lock,
+    })
 }
 
 /// Makes an empty directory that of a new member of a new cluster.
 fn found(vfs: &dyn Vfs, directory: &Path, bootstrap: &Bootstrap) -> Result<(), StartError> {
     let (cluster_id, member_id) = founding_ids(bootstrap);
-    let identity = checkpoint::Identity { cluster_id, member_id };
+    let identity = checkpoint::Identity {
+        cluster_id,
+        member_id,
+    };
     layout::create(vfs, directory, identity)?;
     tracing::info!(
         data_dir = %directory.display(),
@@ -161,9 +185,16 @@ fn founding_manifest(
             id: identity.member_id,
             name: config.name.clone(),
             peer_urls: bootstrap.peer_urls.iter().map(Url::to_string).collect(),
-            client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
+            client_urls: config
+                .advertise_client_urls
+                .iter()
+                .map(Url::to_string)
+                .collect(),
         }],
-        membership: Membership { voters: vec![identity.member_id], ..Membership::default() },
+        membership: Membership {
+            voters: vec![identity.member_id],
+            ..Membership::default()
+        },
         cluster_version: CLUSTER_VERSION.to_owned(),
         ..Manifest::empty(identity)
     }
@@ -177,7 +208,10 @@ fn first_manifest(
     config: &Config,
 ) -> Result<Manifest, StartError> {
     let identity = layout::read_identity(vfs, directory)?.ok_or_else(|| {
-        Fatal::refused(directory, "the identity file is gone; restore the directory from a copy")
+        Fatal::refused(
+            directory,
+            "the identity file is gone; restore the directory from a copy",
+        )
     })?;
     let bootstrap = config.bootstrap()?;
     if founding_ids(&bootstrap) != (identity.cluster_id, identity.member_id) {
@@ -202,7 +236,10 @@ fn quota_bytes(config: &Config) -> Option<u64> {
 /// client URLs those of the flags, as etcd publishes them on every start.
 fn identity(config: &Config, manifest: &Manifest) -> Result<Identity, StartError> {
     let member_id = manifest.identity.member_id;
-    let member = manifest.members.iter().find(|member| member.id == member_id);
+    let member = manifest
+        .members
+        .iter()
+        .find(|member| member.id == member_id);
     let Some(member) = member else {
         let text = format!("the manifest does not list member {:x}", member_id.0);
         return Err(Fatal::corruption(layout::MANIFEST, 0, text).into());
@@ -212,7 +249,11 @@ fn identity(config: &Config, manifest: &Manifest) -> Result<Identity, StartError
         member_id,
         name: config.name.clone(),
         peer_urls: member.peer_urls.clone(),
-        client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
+        client_urls: config
+            .advertise_client_urls
+            .iter()
+            .map(Url::to_string)
+            .collect(),
     })
 }
 
@@ -242,7 +283,7 @@ mod tests {
     /// What etcd 3.7 derives from its default flags.
     #[test]
     fn ids_are_those_of_etcd() {
-        let bootstrap = Config::default().bootstrap().unwrap();
+        let bootstrap = Config::defaults().bootstrap().unwrap();
         let (cluster_id, member_id) = founding_ids(&bootstrap);
         assert_eq!(format!("{:x}", member_id.0), "8e9e05c52164694d");
         assert_eq!(format!("{cluster_id:x}"), "cdf818194e3a8c32");

@@ -7,9 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::bootstrap::{self, Opened};
 use crate::config::{Config, MetricsLevel, Quota};
-use crate::http::{
-    AccessRules, Endpoints, GrpcFront, client_router, empty_router, metrics_router,
-};
+use crate::http::{AccessRules, Endpoints, GrpcFront, client_router, empty_router, metrics_router};
 use crate::member_view::Member;
 use crate::metrics::Metrics;
 use crate::net::{ListenOptions, Listeners};
@@ -27,7 +25,11 @@ const READY_POLL: Duration = Duration::from_millis(1);
 /// Why it does not start, in words that name the cause and the next step.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::error::Error>> {
     let listeners = Listeners::bind(&ListenOptions::from_config(&config, SystemTime::now())?)?;
-    let Opened { parts, checkpointer, lock } = bootstrap::open(&config)?;
+    let Opened {
+        parts,
+        checkpointer,
+        lock,
+    } = bootstrap::open(&config)?;
     let (core, handle) = Core::new(parts);
     drop(checkpointer);
     let (stop_core, core_stops) = tokio::sync::oneshot::channel::<()>();
@@ -51,13 +53,21 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
             shutdown.requested().await;
         }
     };
-    let probes = listeners.metrics.serve(metrics_router(endpoints.clone()), stop(&shutdown));
+    let probes = listeners
+        .metrics
+        .serve(metrics_router(endpoints.clone()), stop(&shutdown));
     let probes = tokio::spawn(probes);
     let peers = tokio::spawn(listeners.peer.serve(empty_router(), stop(&shutdown)));
 
     until_ready(&handle).await;
-    let context = Context { handle: handle.clone(), options: options(&config) };
-    let rules = AccessRules { cors: config.cors.clone(), hosts: config.host_whitelist.clone() };
+    let context = Context {
+        handle: handle.clone(),
+        options: options(&config),
+    };
+    let rules = AccessRules {
+        cors: config.cors.clone(),
+        hosts: config.host_whitelist.clone(),
+    };
     let http = client_router(endpoints, rules);
     let grpc = Service::new(context);
     let secure = listeners.client.is_secure();
@@ -112,7 +122,11 @@ fn log_ready(config: &Config, handle: &Handle, secure: bool) {
         cluster_id = format!("{:x}", identity.cluster_id),
         "ready to serve client requests"
     );
-    let urls: Vec<String> = config.listen_client_urls.iter().map(ToString::to_string).collect();
+    let urls: Vec<String> = config
+        .listen_client_urls
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let addresses = urls.join(",");
     if secure {
         tracing::info!(%addresses, "serving client traffic securely");

@@ -141,12 +141,18 @@ impl Node {
         };
         let store = EntryStore::new(restored);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let mut raw =
-            RawNode::new(&config, store, &logger).expect("the configuration is valid by construction");
+        let mut raw = RawNode::new(&config, store, &logger)
+            .expect("the configuration is valid by construction");
         if alone {
-            raw.campaign().expect("a voter of the configuration may campaign");
+            raw.campaign()
+                .expect("a voter of the configuration may campaign");
         }
-        Node { raw, id, flushing: None, riding_hard_state: None }
+        Node {
+            raw,
+            id,
+            flushing: None,
+            riding_hard_state: None,
+        }
     }
 
     /// Takes one input.
@@ -188,7 +194,11 @@ impl Node {
             messages: ready.take_messages(),
             append: None,
             messages_after_append: ready.take_persisted_messages(),
-            committed: ready.take_committed_entries().into_iter().map(from_raft).collect(),
+            committed: ready
+                .take_committed_entries()
+                .into_iter()
+                .map(from_raft)
+                .collect(),
         };
         assert!(ready.snapshot().is_empty(), "no member sends snapshots yet");
 
@@ -266,7 +276,11 @@ impl Node {
         );
         if let Some((index, term)) = last {
             let held = self.raw.store().term_of(index);
-            assert_eq!(held, Some(term), "the durable entry at {index:?} was replaced meanwhile");
+            assert_eq!(
+                held,
+                Some(term),
+                "the durable entry at {index:?} was replaced meanwhile"
+            );
         }
         self.raw.on_persist_ready(number.0);
     }
@@ -300,5 +314,8 @@ fn to_raft(entry: &LogEntry) -> Entry {
 }
 
 fn conf_state(voters: &[MemberId]) -> ConfState {
-    ConfState { voters: voters.iter().map(|id| id.0).collect(), ..ConfState::default() }
+    ConfState {
+        voters: voters.iter().map(|id| id.0).collect(),
+        ..ConfState::default()
+    }
 }

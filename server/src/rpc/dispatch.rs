@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Poll, Context as TaskContext};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +14,9 @@ use prost::Message;
 use tonic::Status;
 use tower::ServiceExt;
 
-use super::grpc::{BodySender, MessageStream, empty_status, frame_message, read_unary, streaming, unary};
+use super::grpc::{
+    BodySender, MessageStream, empty_status, frame_message, read_unary, streaming, unary,
+};
 use super::{Context, cluster, health, kv, lease, maintenance, range, snapshot};
 use crate::metrics::{GrpcMethod, MethodKind};
 
@@ -29,7 +31,11 @@ pub const METHODS: &[GrpcMethod] = &[
     method("etcdserverpb.Watch", "Watch", MethodKind::BidiStream),
     method("etcdserverpb.Lease", "LeaseGrant", MethodKind::Unary),
     method("etcdserverpb.Lease", "LeaseRevoke", MethodKind::Unary),
-    method("etcdserverpb.Lease", "LeaseKeepAlive", MethodKind::BidiStream),
+    method(
+        "etcdserverpb.Lease",
+        "LeaseKeepAlive",
+        MethodKind::BidiStream,
+    ),
     method("etcdserverpb.Lease", "LeaseTimeToLive", MethodKind::Unary),
     method("etcdserverpb.Lease", "LeaseLeases", MethodKind::Unary),
     method("etcdserverpb.Cluster", "MemberList", MethodKind::Unary),
@@ -38,14 +44,22 @@ pub const METHODS: &[GrpcMethod] = &[
     method("etcdserverpb.Maintenance", "Defragment", MethodKind::Unary),
     method("etcdserverpb.Maintenance", "Hash", MethodKind::Unary),
     method("etcdserverpb.Maintenance", "HashKV", MethodKind::Unary),
-    method("etcdserverpb.Maintenance", "Snapshot", MethodKind::ServerStream),
+    method(
+        "etcdserverpb.Maintenance",
+        "Snapshot",
+        MethodKind::ServerStream,
+    ),
     method("etcdserverpb.Maintenance", "MoveLeader", MethodKind::Unary),
     method("grpc.health.v1.Health", "Check", MethodKind::Unary),
     method("grpc.health.v1.Health", "Watch", MethodKind::ServerStream),
 ];
 
 const fn method(service: &'static str, method: &'static str, kind: MethodKind) -> GrpcMethod {
-    GrpcMethod { service, method, kind }
+    GrpcMethod {
+        service,
+        method,
+        kind,
+    }
 }
 
 /// The gRPC services over one core loop; cheap to clone.
@@ -208,14 +222,18 @@ where
 
 /// Metadata that bears on every call (contract 1.17).
 fn check_metadata(context: &Context, headers: &HeaderMap) -> Result<(), Status> {
-    let requires_leader = headers.get("hasleader").is_some_and(|value| value == "true");
+    let requires_leader = headers
+        .get("hasleader")
+        .is_some_and(|value| value == "true");
     if requires_leader && context.handle.view().leader().is_none() {
         return Err(Status::unavailable("etcdserver: no leader"));
     }
     if let Some(version) = headers.get("client-api-version")
         && std::str::from_utf8(version.as_bytes()).is_err()
     {
-        return Err(Status::invalid_argument("etcdserver: invalid client api version"));
+        return Err(Status::invalid_argument(
+            "etcdserver: invalid client api version",
+        ));
     }
     Ok(())
 }
@@ -241,7 +259,9 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 
 /// grpc-go's words for what is not registered.
 fn unknown(path: &str) -> Status {
-    let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.rsplit_once('/'))
+    let Some((service, method)) = path
+        .strip_prefix('/')
+        .and_then(|path| path.rsplit_once('/'))
     else {
         return Status::unimplemented(format!("malformed method name: {path:?}"));
     };
@@ -265,7 +285,10 @@ mod tests {
         };
         assert_eq!(read("2S"), Some(Duration::from_secs(2)));
         assert_eq!(read("1999m"), Some(Duration::from_millis(1999)));
-        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(
+            read("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
         for bad in ["", "S", "5", "123456789S", "-1S", "5x"] {
             assert_eq!(read(bad), None, "{bad:?}");
         }
@@ -274,7 +297,10 @@ mod tests {
     #[test]
     fn what_is_not_built_is_unimplemented() {
         let message = |path| unknown(path).message().to_owned();
-        assert_eq!(message("/etcdserverpb.Auth/AuthEnable"), "unknown service etcdserverpb.Auth");
+        assert_eq!(
+            message("/etcdserverpb.Auth/AuthEnable"),
+            "unknown service etcdserverpb.Auth"
+        );
         assert_eq!(
             message("/etcdserverpb.Cluster/MemberAdd"),
             "unknown method MemberAdd for service etcdserverpb.Cluster"

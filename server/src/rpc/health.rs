@@ -25,10 +25,7 @@ const NOT_SERVING: i32 = 2;
 const SERVICE_UNKNOWN: i32 = 3;
 
 /// One look.
-pub(super) async fn check(
-    _: &Context,
-    request: CheckRequest,
-) -> Result<CheckResponse, Status> {
+pub(super) async fn check(_: &Context, request: CheckRequest) -> Result<CheckResponse, Status> {
     if request.service.is_empty() {
         Ok(CheckResponse { status: SERVING })
     } else {
@@ -38,9 +35,15 @@ pub(super) async fn check(
 
 /// The state now, and NOT_SERVING when the member stops.
 pub(super) async fn watch(context: Context, request: CheckRequest, body: BodySender) {
-    let status = if request.service.is_empty() { SERVING } else { SERVICE_UNKNOWN };
+    let status = if request.service.is_empty() {
+        SERVING
+    } else {
+        SERVICE_UNKNOWN
+    };
     for status in [status, NOT_SERVING] {
-        let Ok(frame) = frame_message(&CheckResponse { status }) else { return };
+        let Ok(frame) = frame_message(&CheckResponse { status }) else {
+            return;
+        };
         if body.send(frame).await.is_err() {
             return;
         }
@@ -50,5 +53,6 @@ pub(super) async fn watch(context: Context, request: CheckRequest, body: BodySen
             () = context.handle.stopped() => {}
         }
     }
-    body.end(Status::unavailable("etcdserver: server stopped")).await;
+    body.end(Status::unavailable("etcdserver: server stopped"))
+        .await;
 }

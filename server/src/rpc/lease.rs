@@ -18,9 +18,16 @@ pub(super) async fn grant(
     context: &Context,
     request: pb::LeaseGrantRequest,
 ) -> Result<pb::LeaseGrantResponse, Status> {
-    let lease = if request.id == 0 { random_id() } else { LeaseId(request.id) };
+    let lease = if request.id == 0 {
+        random_id()
+    } else {
+        LeaseId(request.id)
+    };
     let ttl_seconds = request.ttl.max(context.options.lease_ttl_seconds_min);
-    let applied = context.handle.propose(Command::LeaseGrant { lease, ttl_seconds }).await?;
+    let applied = context
+        .handle
+        .propose(Command::LeaseGrant { lease, ttl_seconds })
+        .await?;
     let Response::LeaseGrant { lease, ttl_seconds } = applied.response else {
         unreachable!("a grant is answered as a grant");
     };
@@ -38,8 +45,13 @@ pub(super) async fn revoke(
     request: pb::LeaseRevokeRequest,
 ) -> Result<pb::LeaseRevokeResponse, Status> {
     let lease = LeaseId(request.id);
-    let applied = context.handle.propose(Command::LeaseRevoke { lease }).await?;
-    Ok(pb::LeaseRevokeResponse { header: Some(context.handle.view().header(applied.revision)) })
+    let applied = context
+        .handle
+        .propose(Command::LeaseRevoke { lease })
+        .await?;
+    Ok(pb::LeaseRevokeResponse {
+        header: Some(context.handle.view().header(applied.revision)),
+    })
 }
 
 /// Time left, and keys; an unknown lease is no error but TTL -1.
@@ -47,8 +59,16 @@ pub(super) async fn time_to_live(
     context: &Context,
     request: pb::LeaseTimeToLiveRequest,
 ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
-    let state = context.handle.lease_state(LeaseId(request.id), request.keys).await?;
-    let header = Some(context.handle.view().header(context.handle.view().revision()));
+    let state = context
+        .handle
+        .lease_state(LeaseId(request.id), request.keys)
+        .await?;
+    let header = Some(
+        context
+            .handle
+            .view()
+            .header(context.handle.view().revision()),
+    );
     let mut response = pb::LeaseTimeToLiveResponse {
         header,
         id: request.id,
@@ -59,7 +79,11 @@ pub(super) async fn time_to_live(
     if let Some(state) = state {
         response.ttl = state.remaining_seconds;
         response.granted_ttl = state.granted_seconds;
-        response.keys = state.keys.iter().map(|key| Bytes::copy_from_slice(key)).collect();
+        response.keys = state
+            .keys
+            .iter()
+            .map(|key| Bytes::copy_from_slice(key))
+            .collect();
     }
     Ok(response)
 }
@@ -71,8 +95,16 @@ pub(super) async fn leases(
 ) -> Result<pb::LeaseLeasesResponse, Status> {
     let leases = context.handle.leases().await?;
     Ok(pb::LeaseLeasesResponse {
-        header: Some(context.handle.view().header(context.handle.view().revision())),
-        leases: leases.into_iter().map(|lease| pb::LeaseStatus { id: lease.0 }).collect(),
+        header: Some(
+            context
+                .handle
+                .view()
+                .header(context.handle.view().revision()),
+        ),
+        leases: leases
+            .into_iter()
+            .map(|lease| pb::LeaseStatus { id: lease.0 })
+            .collect(),
     })
 }
 
@@ -99,12 +131,21 @@ pub(super) async fn keep_alive(
             Err(status) => break status,
         };
         // The header's revision is from before the renewal (contract 1.10).
-        let header = Some(context.handle.view().header(context.handle.view().revision()));
+        let header = Some(
+            context
+                .handle
+                .view()
+                .header(context.handle.view().revision()),
+        );
         let ttl = match context.handle.lease_renew(LeaseId(request.id)).await {
             Ok(ttl) => ttl.unwrap_or(0),
             Err(rejected) => break rejected.into(),
         };
-        let response = pb::LeaseKeepAliveResponse { header, id: request.id, ttl };
+        let response = pb::LeaseKeepAliveResponse {
+            header,
+            id: request.id,
+            ttl,
+        };
         let frame = match frame_message(&response) {
             Ok(frame) => frame,
             Err(status) => break status,

@@ -29,7 +29,11 @@ pub(super) async fn alarm(
             Some(alarm) => {
                 let activate = action == AlarmAction::Activate;
                 let member = MemberId(request.member_id);
-                let command = Command::Alarm { activate, member, alarm };
+                let command = Command::Alarm {
+                    activate,
+                    member,
+                    alarm,
+                };
                 let applied = context.handle.propose(command).await?;
                 let Response::Alarm(alarms) = applied.response else {
                     unreachable!("an alarm is answered as an alarm");
@@ -98,7 +102,10 @@ pub(super) async fn hash(
 ) -> Result<pb::HashResponse, Status> {
     let view = context.handle.view();
     let hash = snapshot::hash(context).await?;
-    Ok(pb::HashResponse { header: Some(view.header(view.revision())), hash })
+    Ok(pb::HashResponse {
+        header: Some(view.header(view.revision())),
+        hash,
+    })
 }
 
 /// The hash of keys and revisions, equal to etcd's.
@@ -130,7 +137,9 @@ pub(super) async fn move_leader(
         return Err(Status::failed_precondition("etcdserver: not leader"));
     }
     if request.target_id != this.0 {
-        return Err(Status::failed_precondition("etcdserver: bad leader transferee"));
+        return Err(Status::failed_precondition(
+            "etcdserver: bad leader transferee",
+        ));
     }
     Ok(pb::MoveLeaderResponse { header: None })
 }

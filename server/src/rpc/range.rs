@@ -108,7 +108,9 @@ fn check_streamable(request: &pb::RangeRequest) -> Result<(), Status> {
         || (request.sort_order == SortOrder::Ascend as i32
             && request.sort_target == SortTarget::Key as i32);
     if !ascending_keys {
-        return Err(Status::unimplemented("RangeStream does not support custom sort orders"));
+        return Err(Status::unimplemented(
+            "RangeStream does not support custom sort orders",
+        ));
     }
     let filters = [
         request.min_mod_revision,
@@ -117,7 +119,9 @@ fn check_streamable(request: &pb::RangeRequest) -> Result<(), Status> {
         request.max_create_revision,
     ];
     if filters.iter().any(|filter| *filter != 0) {
-        return Err(Status::unimplemented("RangeStream does not support revision filters"));
+        return Err(Status::unimplemented(
+            "RangeStream does not support revision filters",
+        ));
     }
     Ok(())
 }
@@ -130,8 +134,10 @@ async fn open(
     let linearizable = !request.serializable;
     let range = convert::range(request)?;
     let plan = Plan::new(&range);
-    let read =
-        context.handle.open_read(range.clone(), linearizable, SLICE_KEY_VALUES_MAX).await?;
+    let read = context
+        .handle
+        .open_read(range.clone(), linearizable, SLICE_KEY_VALUES_MAX)
+        .await?;
     Ok((range, plan, read))
 }
 
@@ -146,10 +152,12 @@ async fn finish(sender: BodySender, end: Result<(), Stop>) {
 async fn answer(context: &Context, range: Range, plan: Plan, read: OpenedRead) -> Response<Body> {
     let mut reader = Reader::new(context.clone(), range, plan, read);
     match reader.prepare().await {
-        Ok(Prepared::Whole(summary, key_values)) => {
-            unary(reader.whole(&summary, key_values).await)
-        }
-        Ok(Prepared::InSlices { summary, body_len, limit }) => {
+        Ok(Prepared::Whole(summary, key_values)) => unary(reader.whole(&summary, key_values).await),
+        Ok(Prepared::InSlices {
+            summary,
+            body_len,
+            limit,
+        }) => {
             let (sender, response) = streaming();
             tokio::spawn(async move {
                 let end = reader.stream_one(&sender, summary, body_len, limit).await;
@@ -167,7 +175,11 @@ enum Prepared {
     /// All references are at hand.
     Whole(Summary, Vec<KeyValueRef>),
     /// Summed up; to be read a second time.
-    InSlices { summary: Summary, body_len: u64, limit: usize },
+    InSlices {
+        summary: Summary,
+        body_len: u64,
+        limit: usize,
+    },
 }
 
 /// One read under way.
@@ -182,7 +194,13 @@ struct Reader {
 impl Reader {
     fn new(context: Context, range: Range, plan: Plan, read: OpenedRead) -> Reader {
         let bounds = Bounds::of_request(&range.range.key, &range.range.range_end);
-        Reader { context, range, plan, bounds, read }
+        Reader {
+            context,
+            range,
+            plan,
+            bounds,
+            read,
+        }
     }
 
     async fn prepare(&mut self) -> Result<Prepared, Stop> {
@@ -237,16 +255,18 @@ impl Reader {
                 self.count_from(last_key.as_ref(), found).await?
             }
         };
-        self.remember_page(last_key.as_deref(), found, more, count).await;
+        self.remember_page(last_key.as_deref(), found, more, count)
+            .await;
         let summary = self.summary(more, count);
-        Ok(Prepared::InSlices { summary, body_len, limit })
+        Ok(Prepared::InSlices {
+            summary,
+            body_len,
+            limit,
+        })
     }
 
     /// Key-values from here on (from the start: the slice that came with the open).
-    async fn slice(
-        &mut self,
-        from: Option<&Key>,
-    ) -> Result<(Vec<KeyValueRef>, Option<Key>), Stop> {
+    async fn slice(&mut self, from: Option<&Key>) -> Result<(Vec<KeyValueRef>, Option<Key>), Stop> {
         let bounds = match from {
             None if !self.read.first.key_values.is_empty() => {
                 let first = std::mem::take(&mut self.read.first);
@@ -256,7 +276,11 @@ impl Reader {
             Some(key) => self.bounds.resume_at(key),
         };
         let pin = &self.read.pin;
-        let slice = self.context.handle.read_slice(bounds, pin, SLICE_KEY_VALUES_MAX).await?;
+        let slice = self
+            .context
+            .handle
+            .read_slice(bounds, pin, SLICE_KEY_VALUES_MAX)
+            .await?;
         Ok((slice.key_values, slice.next))
     }
 
@@ -287,7 +311,11 @@ impl Reader {
             None => i64::try_from(total).expect("keys are counted in 63 bits"),
         };
         if self.plan.sorts_by_value() {
-            self.context.handle.values().make_resident(&mut fetched).await;
+            self.context
+                .handle
+                .values()
+                .make_resident(&mut fetched)
+                .await;
         }
         let (key_values, more) = self.plan.arrange(fetched);
         Ok(Prepared::Whole(self.summary(more, count), key_values))
@@ -310,7 +338,8 @@ impl Reader {
                 self.count_from(last.as_ref(), shown).await?
             }
         };
-        self.remember_page(last.as_deref(), page.len(), more, count).await;
+        self.remember_page(last.as_deref(), page.len(), more, count)
+            .await;
         Ok(count)
     }
 
@@ -328,7 +357,11 @@ impl Reader {
             None => self.bounds.clone(),
         };
         loop {
-            let slice = self.context.handle.count_slice(bounds, &self.read.pin).await?;
+            let slice = self
+                .context
+                .handle
+                .count_slice(bounds, &self.read.pin)
+                .await?;
             total += slice.count;
             match slice.next {
                 Some(next) => bounds = self.bounds.resume_at(&next),
@@ -339,17 +372,26 @@ impl Reader {
 
     /// The next page at this revision need not count again.
     async fn remember_page(&self, last: Option<&[u8]>, shown: usize, more: bool, count: i64) {
-        let Some(last) = last.filter(|_| more) else { return };
+        let Some(last) = last.filter(|_| more) else {
+            return;
+        };
         let next = successor(last).to_vec();
         let remaining = count - i64::try_from(shown).expect("keys are counted in 63 bits");
         let KeyRange { range_end, .. } = &self.range.range;
         let revision = self.read.pin.revision();
-        self.context.handle.remember_count(range_end.clone(), revision, next, remaining).await;
+        self.context
+            .handle
+            .remember_count(range_end.clone(), revision, next, remaining)
+            .await;
     }
 
     fn summary(&self, more: bool, count: i64) -> Summary {
         let header = self.context.handle.view().header(self.read.header_revision);
-        Summary { header, more, count }
+        Summary {
+            header,
+            more,
+            count,
+        }
     }
 
     /// A small answer as one frame.
@@ -358,13 +400,20 @@ impl Reader {
         summary: &Summary,
         mut key_values: Vec<KeyValueRef>,
     ) -> Result<Bytes, Status> {
-        let body_len: u64 = key_values.iter().map(|reference| self.field_len(reference)).sum();
+        let body_len: u64 = key_values
+            .iter()
+            .map(|reference| self.field_len(reference))
+            .sum();
         let (head, tail) = around(summary);
         let length = head.len() as u64 + body_len + tail.len() as u64;
         let capacity = FRAME_HEADER_BYTES + usize::try_from(length).expect("it fits in memory");
         let frame = frame_header(length)?;
         if self.plan.projection() == Projection::Whole {
-            self.context.handle.values().make_resident(&mut key_values).await;
+            self.context
+                .handle
+                .values()
+                .make_resident(&mut key_values)
+                .await;
         }
         let mut buffer = BytesMut::with_capacity(capacity);
         buffer.put_slice(&frame);
@@ -403,7 +452,10 @@ impl Reader {
                 None => break,
             }
         }
-        assert_eq!(written, body_len, "a pinned revision changed between two passes");
+        assert_eq!(
+            written, body_len,
+            "a pinned revision changed between two passes"
+        );
         buffer.put_slice(&tail);
         sender.send(buffer.freeze()).await?;
         Ok(())
@@ -416,7 +468,11 @@ impl Reader {
         mut key_values: Vec<KeyValueRef>,
     ) -> Result<u64, Stop> {
         if self.plan.projection() == Projection::Whole {
-            self.context.handle.values().make_resident(&mut key_values).await;
+            self.context
+                .handle
+                .values()
+                .make_resident(&mut key_values)
+                .await;
         }
         let mut written = 0;
         for reference in &key_values {
@@ -435,7 +491,9 @@ impl Reader {
     async fn stream_messages(&mut self, sender: &BodySender) -> Result<(), Stop> {
         if self.plan.count_only() {
             let count = self.count_from(None, 0).await?;
-            sender.send(last_message(&self.summary(false, count), Vec::new())?).await?;
+            sender
+                .send(last_message(&self.summary(false, count), Vec::new())?)
+                .await?;
             return Ok(());
         }
         let message_bytes = self.context.options.request_bytes_max as u64;
@@ -480,27 +538,37 @@ impl Reader {
                 self.count_from(last.as_ref(), shown).await?
             }
         };
-        self.remember_page(last.as_deref(), shown, more, count).await;
+        self.remember_page(last.as_deref(), shown, more, count)
+            .await;
         let rest = self.messages(waiting).await;
-        sender.send(last_message(&self.summary(more, count), rest)?).await?;
+        sender
+            .send(last_message(&self.summary(more, count), rest)?)
+            .await?;
         Ok(())
     }
 
     async fn stream_message(&self, references: Vec<KeyValueRef>) -> pb::RangeStreamResponse {
         let kvs = self.messages(references).await;
         pb::RangeStreamResponse {
-            range_response: Some(pb::RangeResponse { kvs, ..Default::default() }),
+            range_response: Some(pb::RangeResponse {
+                kvs,
+                ..Default::default()
+            }),
         }
     }
 
-    async fn messages(
-        &self,
-        mut references: Vec<KeyValueRef>,
-    ) -> Vec<kvproto::mvccpb::KeyValue> {
+    async fn messages(&self, mut references: Vec<KeyValueRef>) -> Vec<kvproto::mvccpb::KeyValue> {
         if self.plan.projection() == Projection::Whole {
-            self.context.handle.values().make_resident(&mut references).await;
+            self.context
+                .handle
+                .values()
+                .make_resident(&mut references)
+                .await;
         }
-        references.iter().map(|reference| convert::key_value(&self.encoded(reference))).collect()
+        references
+            .iter()
+            .map(|reference| convert::key_value(&self.encoded(reference)))
+            .collect()
     }
 
     fn encoded(&self, reference: &KeyValueRef) -> EncodedKeyValue {
@@ -528,18 +596,26 @@ fn next_keys_max(keys_max: usize, bytes: u64, wanted: u64) -> usize {
     }
 }
 
-fn last_message(
-    summary: &Summary,
-    kvs: Vec<kvproto::mvccpb::KeyValue>,
-) -> Result<Bytes, Status> {
-    let response = pb::RangeResponse { kvs, ..summary.message() };
-    frame_message(&pb::RangeStreamResponse { range_response: Some(response) })
+fn last_message(summary: &Summary, kvs: Vec<kvproto::mvccpb::KeyValue>) -> Result<Bytes, Status> {
+    let response = pb::RangeResponse {
+        kvs,
+        ..summary.message()
+    };
+    frame_message(&pb::RangeStreamResponse {
+        range_response: Some(response),
+    })
 }
 
 /// What is encoded before and after the key-values (fields 1, and 3 and 4).
 fn around(summary: &Summary) -> (Vec<u8>, Vec<u8>) {
-    let head = pb::RangeResponse { header: Some(summary.header), ..Default::default() };
-    let tail = pb::RangeResponse { header: None, ..summary.message() };
+    let head = pb::RangeResponse {
+        header: Some(summary.header),
+        ..Default::default()
+    };
+    let tail = pb::RangeResponse {
+        header: None,
+        ..summary.message()
+    };
     (head.encode_to_vec(), tail.encode_to_vec())
 }
 

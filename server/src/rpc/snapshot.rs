@@ -37,7 +37,11 @@ pub(super) async fn stream(context: Context, sender: BodySender) {
     match send_all(&context, &sender).await {
         Ok(total_bytes) => {
             let took = started.elapsed();
-            tracing::info!(total_bytes, ?took, "successfully sent database snapshot to client");
+            tracing::info!(
+                total_bytes,
+                ?took,
+                "successfully sent database snapshot to client"
+            );
             sender.end(Status::new(Code::Ok, "")).await;
         }
         Err(Stop::Gone) => tracing::warn!("the client left before the snapshot was complete"),
@@ -52,7 +56,10 @@ pub(super) async fn stream(context: Context, sender: BodySender) {
 pub(super) async fn hash(context: &Context) -> Result<u32, Status> {
     let start = context.handle.snapshot_start().await?;
     let mut buckets = contents(context, &start).buckets();
-    buckets.push(Bucket { name: "key", pairs: Vec::new() });
+    buckets.push(Bucket {
+        name: "key",
+        pairs: Vec::new(),
+    });
     buckets.sort_by_key(|bucket| bucket.name);
     let mut crc = 0;
     for bucket in &buckets {
@@ -151,7 +158,12 @@ struct Records<'a> {
 
 impl<'a> Records<'a> {
     fn new(context: &'a Context, start: &'a SnapshotStart) -> Records<'a> {
-        Records { context, start, after: Revision::default(), ended: false }
+        Records {
+            context,
+            start,
+            after: Revision::default(),
+            ended: false,
+        }
     }
 
     /// The next slice, which may be empty; None after the last one.
@@ -172,7 +184,12 @@ impl<'a> Records<'a> {
         let part = |view: RecordView| {
             let revision = view.meta.revision;
             let wanted = revision.main <= start.revision && !view.compacted;
-            wanted.then(|| (RecordKey::new(revision, view.meta.tombstone), view.key_value))
+            wanted.then(|| {
+                (
+                    RecordKey::new(revision, view.meta.tombstone),
+                    view.key_value,
+                )
+            })
         };
         Ok(Some(views.into_iter().filter_map(part).collect()))
     }
@@ -182,8 +199,11 @@ impl<'a> Records<'a> {
 fn contents(context: &Context, start: &SnapshotStart) -> Contents {
     let identity = context.handle.view().identity();
     let compacted = Some(start.compacted_revision).filter(|revision| *revision > -1);
-    let lease =
-        |(id, ttl): &(LeaseId, i64)| LeaseEntry { id: *id, ttl: *ttl, remaining_ttl: 0 };
+    let lease = |(id, ttl): &(LeaseId, i64)| LeaseEntry {
+        id: *id,
+        ttl: *ttl,
+        remaining_ttl: 0,
+    };
     let alarm = |(member, alarm): &(MemberId, Alarm)| AlarmEntry {
         member: *member,
         alarm: u32::from(alarm.number()),
@@ -191,7 +211,10 @@ fn contents(context: &Context, start: &SnapshotStart) -> Contents {
     Contents {
         consistent_index: start.applied,
         term: start.term,
-        conf_state: ConfState { voters: vec![identity.member_id], ..ConfState::default() },
+        conf_state: ConfState {
+            voters: vec![identity.member_id],
+            ..ConfState::default()
+        },
         scheduled_compaction: compacted,
         finished_compaction: compacted,
         leases: start.leases.iter().map(lease).collect(),

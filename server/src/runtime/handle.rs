@@ -64,7 +64,14 @@ impl Handle {
         election_timeout: Duration,
     ) -> Handle {
         let request_timeout = REQUEST_TIMEOUT_BASE + 2 * election_timeout;
-        Handle { requests, view, hub, values, stop, request_timeout }
+        Handle {
+            requests,
+            view,
+            hub,
+            values,
+            stop,
+            request_timeout,
+        }
     }
 
     /// The published numbers.
@@ -111,7 +118,12 @@ impl Handle {
     /// # Errors
     /// [`Rejected`].
     pub async fn read_txn(&self, txn: Txn, linearizable: bool) -> Result<ReadTxn, Rejected> {
-        self.ask(|reply| Request::ReadTxn { txn, linearizable, reply }).await
+        self.ask(|reply| Request::ReadTxn {
+            txn,
+            linearizable,
+            reply,
+        })
+        .await
     }
 
     /// Begins a read; `first_slice` bounds the key-values that come with the answer.
@@ -124,7 +136,13 @@ impl Handle {
         linearizable: bool,
         first_slice: usize,
     ) -> Result<OpenedRead, Rejected> {
-        self.ask(|reply| Request::OpenRead { range, linearizable, first_slice, reply }).await
+        self.ask(|reply| Request::OpenRead {
+            range,
+            linearizable,
+            first_slice,
+            reply,
+        })
+        .await
     }
 
     /// More key-values of an open read, at most `limit`.
@@ -138,7 +156,13 @@ impl Handle {
         limit: usize,
     ) -> Result<ReadSlice, Rejected> {
         let pin = pin.clone();
-        self.ask(|reply| Request::ReadSlice { bounds, pin, limit, reply }).await
+        self.ask(|reply| Request::ReadSlice {
+            bounds,
+            pin,
+            limit,
+            reply,
+        })
+        .await
     }
 
     /// Counts keys at the pinned revision, a slice at a time.
@@ -147,7 +171,8 @@ impl Handle {
     /// `Compacted` once the pin was revoked.
     pub async fn count_slice(&self, bounds: Bounds, pin: &Pin) -> Result<CountSlice, Rejected> {
         let pin = pin.clone();
-        self.ask(|reply| Request::CountSlice { bounds, pin, reply }).await
+        self.ask(|reply| Request::CountSlice { bounds, pin, reply })
+            .await
     }
 
     /// Tells how many keys are left from `next` on at `revision`, so that the
@@ -159,7 +184,12 @@ impl Handle {
         next: Vec<u8>,
         remaining: i64,
     ) {
-        let request = Request::RememberCount { range_end, revision, next, remaining };
+        let request = Request::RememberCount {
+            range_end,
+            revision,
+            next,
+            remaining,
+        };
         // Only a stopping member does not take it; then it is of no use.
         self.requests.send(request).await.unwrap_or(());
     }
@@ -177,7 +207,12 @@ impl Handle {
     /// # Errors
     /// `Stopped`.
     pub async fn history(&self, from: i64, revisions_max: usize) -> Result<History, Rejected> {
-        self.ask(|reply| Request::History { from, revisions_max, reply }).await
+        self.ask(|reply| Request::History {
+            from,
+            revisions_max,
+            reply,
+        })
+        .await
     }
 
     /// Completes once everything that a compaction made garbage is purged.
@@ -205,7 +240,8 @@ impl Handle {
         lease: LeaseId,
         keys: bool,
     ) -> Result<Option<LeaseState>, Rejected> {
-        self.ask(|reply| Request::LeaseState { lease, keys, reply }).await
+        self.ask(|reply| Request::LeaseState { lease, keys, reply })
+            .await
     }
 
     /// All leases by remaining time.
@@ -254,7 +290,10 @@ impl Handle {
     /// Keeps the hash of a compaction for later questions.
     pub async fn remember_compaction_hash(&self, result: HashKvResult) {
         // Only a stopping member does not take it; then it is of no use.
-        self.requests.send(Request::RememberHash { result }).await.unwrap_or(());
+        self.requests
+            .send(Request::RememberHash { result })
+            .await
+            .unwrap_or(());
     }
 
     /// Pins the present for a snapshot.
@@ -278,7 +317,14 @@ impl Handle {
         limit: usize,
     ) -> Result<Vec<RecordView>, Rejected> {
         let pin = pin.clone();
-        self.ask(|reply| Request::Records { after, compacted_revision, pin, limit, reply }).await
+        self.ask(|reply| Request::Records {
+            after,
+            compacted_revision,
+            pin,
+            limit,
+            reply,
+        })
+        .await
     }
 
     /// Numbers of one moment.
@@ -292,7 +338,10 @@ impl Handle {
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Rejected> {
         let (reply, answer) = oneshot::channel();
         let exchange = async {
-            self.requests.send(request(reply)).await.map_err(|_| Rejected::Stopped)?;
+            self.requests
+                .send(request(reply))
+                .await
+                .map_err(|_| Rejected::Stopped)?;
             answer.await.map_err(|_| Rejected::Stopped)?
         };
         match tokio::time::timeout(self.request_timeout, exchange).await {

@@ -31,7 +31,10 @@ impl Proposals {
     /// An id for a request of the leader of this term.
     pub(super) fn next_id(&mut self, term: Term) -> RequestId {
         self.sequence += 1;
-        assert!(self.sequence < 1 << SEQUENCE_BITS, "a term has fewer requests than that");
+        assert!(
+            self.sequence < 1 << SEQUENCE_BITS,
+            "a term has fewer requests than that"
+        );
         RequestId(term.0 << SEQUENCE_BITS | self.sequence)
     }
 

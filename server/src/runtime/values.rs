@@ -37,14 +37,19 @@ impl Values {
             KeyValueRef::Stored(meta) => {
                 let (values, meta) = (self.clone(), Arc::clone(meta));
                 let fetched = tokio::task::spawn_blocking(move || values.fetch_encoded(&meta));
-                fetched.await.expect("the fetch does not panic and is not cancelled")
+                fetched
+                    .await
+                    .expect("the fetch does not panic and is not cancelled")
             }
         }
     }
 
     /// Brings all of these into memory, in one trip to the helper thread.
     pub async fn make_resident(&self, references: &mut Vec<KeyValueRef>) {
-        if references.iter().all(|reference| matches!(reference, KeyValueRef::Resident(_))) {
+        if references
+            .iter()
+            .all(|reference| matches!(reference, KeyValueRef::Resident(_)))
+        {
             return;
         }
         let (values, mut batch) = (self.clone(), std::mem::take(references));
@@ -56,7 +61,9 @@ impl Values {
             }
             batch
         });
-        *references = fetched.await.expect("the fetch does not panic and is not cancelled");
+        *references = fetched
+            .await
+            .expect("the fetch does not panic and is not cancelled");
     }
 
     /// The value's bytes; blocks on the disk.

@@ -25,11 +25,19 @@ pub(super) struct Ring {
 impl Ring {
     /// An empty ring of a store whose current revision is this.
     pub(super) fn new(current_revision: i64, bytes_max: usize) -> Ring {
-        Ring { revisions: VecDeque::new(), next: current_revision + 1, bytes: 0, bytes_max }
+        Ring {
+            revisions: VecDeque::new(),
+            next: current_revision + 1,
+            bytes: 0,
+            bytes_max,
+        }
     }
 
     pub(super) fn push(&mut self, events: Arc<RevisionEvents>) {
-        assert_eq!(events.revision, self.next, "a revision was skipped on its way to the ring");
+        assert_eq!(
+            events.revision, self.next,
+            "a revision was skipped on its way to the ring"
+        );
         let bytes = events_bytes(&events);
         self.next += 1;
         self.bytes += bytes;
@@ -44,7 +52,14 @@ impl Ring {
     pub(super) fn read(&self, from: i64, limit: usize) -> Option<Vec<Arc<RevisionEvents>>> {
         let first = self.next - i64::try_from(self.revisions.len()).expect("bounded by memory");
         let skip = usize::try_from(from - first).ok()?;
-        Some(self.revisions.iter().skip(skip).take(limit).map(|(e, _)| Arc::clone(e)).collect())
+        Some(
+            self.revisions
+                .iter()
+                .skip(skip)
+                .take(limit)
+                .map(|(e, _)| Arc::clone(e))
+                .collect(),
+        )
     }
 }
 
@@ -54,9 +69,7 @@ fn events_bytes(events: &RevisionEvents) -> usize {
         .events
         .iter()
         .map(|event| {
-            size(&event.key_value)
-                + event.previous.as_ref().map_or(0, size)
-                + EVENT_OVERHEAD_BYTES
+            size(&event.key_value) + event.previous.as_ref().map_or(0, size) + EVENT_OVERHEAD_BYTES
         })
         .sum()
 }
