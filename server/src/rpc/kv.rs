@@ -87,15 +87,14 @@ pub(super) async fn compact(
     request: pb::CompactionRequest,
 ) -> Result<pb::CompactionResponse, Status> {
     let revision = request.revision;
-    let applied = context
-        .handle
-        .propose(Command::Compact { revision })
-        .await?;
+    let command = Command::Compact { revision };
+    // Only the revision is kept: the answer's pin would hold back the purge.
+    let current = context.handle.propose(command).await?.revision;
     if request.physical {
         context.handle.purged(revision).await?;
     }
     Ok(pb::CompactionResponse {
-        header: Some(context.handle.view().header(applied.revision)),
+        header: Some(context.handle.view().header(current)),
     })
 }
 
