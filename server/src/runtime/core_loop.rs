@@ -460,7 +460,9 @@ impl Core {
     }
 
     fn expire_leases(&mut self) {
-        if !self.node.is_leader() {
+        // While entries of the terms before are left to be applied, a lease that
+        // has ended here may have been revoked and granted anew.
+        if !self.node.reads_are_current() {
             return;
         }
         let expired = self
