@@ -35,6 +35,25 @@ pub const PUT_COST_BYTES: u64 = 256;
 /// (contract 1.13).
 pub const LEASE_COST_BYTES: u64 = 64;
 
+/// Spare log segments kept ready: one for the next roll and one for a roll
+/// that follows before the next is prepared.
+pub const SPARE_SEGMENTS_MAX: usize = 2;
+
+/// The largest flush group, bytes, headers included. A place holds a 32-bit
+/// offset, so a segment stays below 4 GiB; a request stays far below this.
+pub const GROUP_BYTES_MAX: u64 = 1 << 30;
+
+/// Flush groups encoded and not yet reported durable. One is in flight while
+/// the next grows; more than this means that nobody flushes.
+pub const PENDING_GROUPS_MAX: usize = 1024;
+
+/// Recovery reads the log in pieces of at least this many bytes.
+pub const LOG_READ_WINDOW_BYTES: u64 = 1 << 20;
+
+/// Bytes of zeros written at once when a segment is prepared, so that the
+/// page cache is not flooded in one call.
+pub const ZERO_FILL_BYTES: usize = 1 << 20;
+
 /// Bytes of one chunk of a snapshot that leaves for a client: the size of etcd's blobs.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 32 << 10;
 

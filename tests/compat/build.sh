@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the real counterparts of the compatibility suites: etcd and its tools,
-# etcd's black-box tests, the Kubernetes programs, and the program around the
-# storage code of Kubernetes 0.37. They come as Go modules by name, at the
+# etcd's black-box tests, the Kubernetes programs, and the tests of Kubernetes'
+# storage code of 0.37. They come as Go modules by name, at the
 # versions that tools/*/go.mod pin, and land in ${STERNPOST_COMPAT_BIN:-bin}.
 #
 #   build.sh [etcd|common|kube|storage037]...      (all of them by default)
@@ -20,7 +20,7 @@ build() {
   local module=$1 output=$2 begin=$SECONDS
   shift 2
   local stamp=$bin/.$output.inputs inputs
-  inputs=$(cd "$here/tools/$module" && cat go.mod go.sum ./*.go && go version && echo "$@")
+  inputs=$(cd "$here/tools/$module" && find . -type f | sort | xargs cat && go version && echo "$@")
   if [[ -x $bin/$output && -f $stamp && $(cat "$stamp") == "$(sha256sum <<<"$inputs")" ]]; then
     echo "compat build: $output is up to date"
     return
@@ -51,7 +51,21 @@ build_kube() {
 }
 
 build_storage037() {
-  build storage037 storage037 go build -ldflags "-s -w" -o "$bin/storage037" .
+  # The tests' own etcd is replaced by the program under test (testserver/server.go).
+  # Go lets nothing in its module cache be overlaid, so the module is copied.
+  local source copy=$bin/storage037-source package
+  source=$(cd "$here/tools/storage037" && go mod download && go list -m -f '{{.Dir}}' k8s.io/apiserver)
+  rm -rf "$copy"
+  cp -r "$source" "$copy"
+  chmod -R u+w "$copy"
+  cp "$here/tools/storage037/testserver/server.go" "$copy/pkg/storage/etcd3/testserver/test_server.go"
+  cp "$here/tools/storage037/go.sum" "$bin/storage037.sum"
+  cp "$here/tools/storage037/go.mod" "$bin/storage037.mod"
+  echo "replace k8s.io/apiserver => $copy" >>"$bin/storage037.mod"
+  for package in etcd3 cacher storagebackend/factory; do
+    build storage037 "storage037-${package##*/}.test" go test -modfile="$bin/storage037.mod" -c \
+      -ldflags "-s -w" -o "$bin/storage037-${package##*/}.test" "k8s.io/apiserver/pkg/storage/$package"
+  done
 }
 
 if [[ $# -eq 0 ]]; then

@@ -1,4 +1,4 @@
-//! The founding of a cluster: what `--initial-*` says, judged only when the data directory is empty.
+//! The founding of a cluster: what `--initial-*` says, judged only for an empty data directory.
 //!
 //! Pure. Invariant: a [`Bootstrap`] names exactly one member. Limits: none.
 

@@ -111,11 +111,13 @@ fn a_file_with_values_of_other_types_is_refused() {
         ),
         (
             "max-concurrent-streams: 5000000000",
-            "max-concurrent-streams: a whole number from 0 to 4294967295 expected, found \"5000000000\"",
+            "max-concurrent-streams: a whole number from 0 to 4294967295 expected, \
+             found \"5000000000\"",
         ),
         (
             "corrupt-check-time: 5s",
-            "corrupt-check-time: a duration as a whole number of nanoseconds (5s is 5000000000) expected, found \"5s\"",
+            "corrupt-check-time: a duration as a whole number of nanoseconds \
+             (5s is 5000000000) expected, found \"5s\"",
         ),
         (
             "log-outputs: stderr",

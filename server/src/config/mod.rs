@@ -27,6 +27,8 @@ mod yaml;
 #[cfg(test)]
 mod file_tests;
 #[cfg(test)]
+mod flags_tests;
+#[cfg(test)]
 mod tests;
 
 pub use bootstrap::Bootstrap;

@@ -87,7 +87,7 @@ impl Notice {
                 );
             }
             Notice::Renamed { given, now } => {
-                tracing::warn!(flag = %given, now = %now, "flag of an older etcd; use its new name");
+                tracing::warn!(flag = %given, now = %now, "flag of an older etcd");
             }
             Notice::WithoutMeaning { flag, reason } => {
                 tracing::info!(flag = %flag, reason = %reason, "flag accepted; it changes nothing");

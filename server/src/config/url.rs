@@ -1,4 +1,4 @@
-//! The URLs that etcd's flags take: `http`, `https`, `unix` and `unixs`, an address and nothing else.
+//! The URLs of etcd's flags: `http`, `https`, `unix` or `unixs`, an address and nothing else.
 //!
 //! Pure. Invariant: an `http` or `https` URL has a host and a port and no path. Limits: none.
 
@@ -157,7 +157,7 @@ impl Url {
     }
 
     /// The address to listen on; `localhost` is 127.0.0.1, as Go resolves it. `None` for unix
-    /// sockets and for other host names, which [`super::Config`] never holds in a list to listen on.
+    /// sockets and for other host names, which no list to listen on ever holds.
     pub fn listen_address(&self) -> Option<SocketAddr> {
         if self.scheme.is_unix() {
             return None;

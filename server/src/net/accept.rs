@@ -1,7 +1,8 @@
 //! The accept loop of a group of listeners, its connection limit, and its shutdown.
 //!
-//! Owns: the group's permits (one per connection, held from before accept until the connection is gone) and its phase.
-//! Invariant: when `serve` returns, every permit is back, so no connection of the group is left.
+//! Owns: the group's permits (one per connection, held from before accept until the connection is
+//! gone) and its phase. Invariant: when `serve` returns, every permit is back, so no connection of
+//! the group is left.
 
 use std::future::Future;
 use std::io;
@@ -98,9 +99,9 @@ impl ListenerGroup {
         self.listeners.iter().any(|listener| listener.secure)
     }
 
-    /// Accepts and serves until `shutdown` resolves; then stops accepting, tells every client (GOAWAY), waits for at most
-    /// `DRAIN_TIMEOUT` and cuts what is left. Must run inside a tokio runtime; connections stay on it. Errors: a socket
-    /// cannot be registered with the runtime.
+    /// Accepts and serves until `shutdown` resolves; then stops accepting, tells every client
+    /// (GOAWAY), waits for at most `DRAIN_TIMEOUT` and cuts what is left. Must run inside a tokio
+    /// runtime; connections stay on it. Errors: a socket cannot be registered with the runtime.
     pub async fn serve<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> io::Result<()>
     where
         S: Serve<B> + Sync,

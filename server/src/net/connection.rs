@@ -1,6 +1,8 @@
-//! One connection, served by hyper: HTTP/1.1 and HTTP/2 told apart by the preface, each with the settings of etcd.
+//! One connection, served by hyper: HTTP/1.1 and HTTP/2 told apart by the preface, each with the
+//! settings of etcd.
 //!
-//! Runs on the I/O runtime that accepted it. Limits: `limits.rs`; the number of connections is bounded by the accept loop.
+//! Runs on the I/O runtime that accepted it. Limits: `limits.rs`; the number of connections is
+//! bounded by the accept loop.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -41,7 +43,8 @@ impl Default for ConnectionOptions {
     }
 }
 
-/// What a listener serves: a router, or any clonable service over hyper's requests. It gets a `PeerInfo` extension.
+/// What a listener serves: a router, or any clonable service over hyper's requests. It gets a
+/// `PeerInfo` extension.
 pub trait Serve<B>:
     Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
     + Clone
@@ -80,7 +83,8 @@ pub(super) fn builder(options: ConnectionOptions, proven: bool) -> auto::Builder
     builder
 }
 
-/// Serves until the peer is done, or until `stop` resolves and what was open by then has been answered.
+/// Serves until the peer is done, or until `stop` resolves and what was open by then has been
+/// answered.
 pub(super) async fn serve<I, S, B>(
     io: I,
     peer: PeerInfo,

@@ -1,4 +1,5 @@
-//! File descriptors of this process, read from /proc: the limit bounds connections, both numbers are metrics.
+//! File descriptors of this process, read from /proc: the limit bounds connections, both numbers
+//! are metrics.
 
 /// The soft limit on open files; None where /proc does not say, or when there is no limit.
 pub fn limit() -> Option<u64> {

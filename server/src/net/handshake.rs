@@ -1,10 +1,11 @@
 //! TLS handshakes on a thread of their own.
 //!
-//! An RSA handshake costs 0.27 ms of CPU, more than a turn of the core loop may take (architecture, section 2, idea 6). So a
-//! stream that may speak TLS leaves the I/O runtime, is sniffed and shaken hands with here, and goes back.
+//! An RSA handshake costs 0.27 ms of CPU, more than a turn of the core loop may take (architecture,
+//! section 2, idea 6). So a stream that may speak TLS leaves the I/O runtime, is sniffed and shaken
+//! hands with here, and goes back.
 //!
-//! Owns: the thread `tls-handshake` with its runtime. Invariant: at most `HANDSHAKES_MAX` streams are here; the oldest is cut
-//! when one more comes. Limits: `HANDSHAKES_MAX`, `HANDSHAKE_TIMEOUT`.
+//! Owns: the thread `tls-handshake` with its runtime. Invariant: at most `HANDSHAKES_MAX` streams
+//! are here; the oldest is cut when one more comes. Limits: `HANDSHAKES_MAX`, `HANDSHAKE_TIMEOUT`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -50,7 +51,8 @@ pub(super) struct Handshakes {
 }
 
 impl Handshakes {
-    /// Starts the thread; it ends when the last handle is gone. Errors: the thread or its runtime cannot be made.
+    /// Starts the thread; it ends when the last handle is gone. Errors: the thread or its runtime
+    /// cannot be made.
     pub(super) fn start() -> io::Result<Handshakes> {
         Handshakes::with_limit(HANDSHAKES_MAX)
     }
@@ -67,7 +69,8 @@ impl Handshakes {
         Ok(Handshakes { jobs })
     }
 
-    /// Sniffs if asked to, shakes hands if it is TLS. Errors: the peer failed or dawdled, or was the oldest of too many.
+    /// Sniffs if asked to, shakes hands if it is TLS. Errors: the peer failed or dawdled, or was
+    /// the oldest of too many.
     pub(super) async fn shake(
         &self,
         stream: Stream,
@@ -86,8 +89,8 @@ impl Handshakes {
         match shaken.await.map_err(|_| gone())?? {
             Shaken::Plain(stream) => Ok(Ready::Plain(stream.attach()?)),
             Shaken::Tls(stream, session) => {
-                // tokio-rustls makes its stream only by accepting: we hand it the finished session, and it finds nothing
-                // left to shake.
+                // tokio-rustls makes its stream only by accepting: we hand it the finished session,
+                // and it finds nothing left to shake.
                 let acceptor = TlsAcceptor::from(tls.current());
                 let accept = acceptor.accept_with(stream.attach()?, |fresh| *fresh = *session);
                 Ok(Ready::Tls(Box::new(accept.await?)))

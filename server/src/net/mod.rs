@@ -1,11 +1,12 @@
 //! Listeners and connections (contract 1.17, 3.2, 3.3; architecture section 2, idea 6).
 //!
-//! Every listen URL is bound at start, so that a taken port ends the start-up; nothing is accepted before `serve`. One port
-//! speaks gRPC and HTTP, over HTTP/1.1 and HTTP/2, plain or TLS or both (told apart by the first byte).
+//! Every listen URL is bound at start, so that a taken port ends the start-up; nothing is accepted
+//! before `serve`. One port speaks gRPC and HTTP, over HTTP/1.1 and HTTP/2, plain or TLS or both
+//! (told apart by the first byte).
 //!
-//! Runs on the I/O runtime whose thread calls `ListenerGroup::serve`; handshakes run on a thread of their own.
-//! Invariants: no more connections than the group's limit; once `serve` returned, none is left.
-//! Limits: `limits.rs`.
+//! Runs on the I/O runtime whose thread calls `ListenerGroup::serve`; handshakes run on a thread of
+//! their own. Invariants: no more connections than the group's limit; once `serve` returned, none
+//! is left. Limits: `limits.rs`.
 
 pub mod descriptors;
 pub mod limits;
@@ -123,7 +124,8 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds every URL. Needs no runtime. Errors: any URL that cannot be bound, any file that TLS needs.
+    /// Binds every URL. Needs no runtime. Errors: any URL that cannot be bound, any file that TLS
+    /// needs.
     pub fn bind(options: &ListenOptions) -> Result<Listeners, NetError> {
         let client_tls = options
             .client_tls
@@ -142,7 +144,8 @@ impl Listeners {
             let tls = tls.clone().zip(handshakes.clone());
             Ok::<_, NetError>(ListenerGroup::new(bound, tls, limit, options.connection))
         };
-        // Metrics URLs trust no client certificate in etcd either way: the client settings count (contract 3.2).
+        // Metrics URLs trust no client certificate in etcd either way: the client settings count
+        // (contract 3.2).
         Ok(Listeners {
             client: group(&options.client_urls, &client_tls, clients, "client")?,
             client_http: group(&options.client_http_urls, &client_tls, clients, "client")?,

@@ -30,8 +30,9 @@ pub struct ListenOptions {
 }
 
 impl ListenOptions {
-    /// From the configuration. With `--auto-tls` it makes the certificate below the data directory if it is not there;
-    /// `now` is the wall clock. Errors: the certificate cannot be made, or half of a pair of files is given.
+    /// From the configuration. With `--auto-tls` it makes the certificate below the data directory
+    /// if it is not there; `now` is the wall clock. Errors: the certificate cannot be made, or half
+    /// of a pair of files is given.
     pub fn from_config(config: &Config, now: SystemTime) -> Result<ListenOptions, TlsError> {
         let fixtures = config.data_dir.join("fixtures");
         let client_hosts = &config.listen_client_urls;

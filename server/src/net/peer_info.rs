@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// The other end of a connection. Cheap to clone; every request of the connection carries it as an extension.
+/// The other end of a connection. Cheap to clone; every request of the connection carries it as an
+/// extension.
 #[derive(Clone, Debug)]
 pub struct PeerInfo(Arc<Inner>);
 
@@ -15,7 +16,8 @@ struct Inner {
 }
 
 impl PeerInfo {
-    /// A peer by address (None: a unix socket), whether TLS is spoken, and the common name of its verified certificate.
+    /// A peer by address (None: a unix socket), whether TLS is spoken, and the common name of its
+    /// verified certificate.
     pub fn new(remote: Option<SocketAddr>, tls: bool, common_name: Option<String>) -> PeerInfo {
         assert!(tls || common_name.is_none(), "a certificate needs TLS");
         PeerInfo(Arc::new(Inner {
@@ -35,7 +37,8 @@ impl PeerInfo {
         self.0.tls
     }
 
-    /// The subject's common name of a verified client certificate. A certificate without one gives an empty name.
+    /// The subject's common name of a verified client certificate. A certificate without one gives
+    /// an empty name.
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_name.as_deref()
     }

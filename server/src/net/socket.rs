@@ -1,7 +1,8 @@
 //! Bound sockets and accepted streams: TCP and unix behind one type.
 //!
-//! Binding needs no runtime, so that a taken port is an error of the start-up; a bound socket already queues connections
-//! in the kernel, which is what etcd's client port does before its member is ready (contract 3.3).
+//! Binding needs no runtime, so that a taken port is an error of the start-up; a bound socket
+//! already queues connections in the kernel, which is what etcd's client port does before its
+//! member is ready (contract 3.3).
 
 use std::io;
 use std::os::unix::net as unix;
@@ -53,8 +54,9 @@ impl Bound {
                 Ok(Bound::Tcp(socket.into()))
             }
             Address::Unix(path) => {
-                // A file left by a killed process would refuse the bind; the lock on the data directory, taken before, is
-                // what keeps two members apart. etcd removes it as well.
+                // A file left by a killed process would refuse the bind; the lock on the data
+                // directory, taken before, is what keeps two members apart. etcd removes it as
+                // well.
                 match std::fs::remove_file(path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
@@ -148,8 +150,8 @@ impl Stream {
         }
     }
 
-    /// The first byte, left in the stream; None at its end. Only TCP can be asked: on a unix socket plain and TLS are
-    /// never shared.
+    /// The first byte, left in the stream; None at its end. Only TCP can be asked: on a unix socket
+    /// plain and TLS are never shared.
     pub(super) async fn peek(&self) -> io::Result<Option<u8>> {
         match self {
             Stream::Tcp(stream, _) => {

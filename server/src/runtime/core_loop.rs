@@ -296,7 +296,7 @@ impl Core {
         for meta in missing {
             match self.values.fetch(meta) {
                 Ok(value) => {
-                    self.machine.mvcc_mut().install_value(meta.revision, &value);
+                    self.machine.supply(meta, &value);
                 }
                 Err(fatal) => die(&fatal),
             }

@@ -1,6 +1,7 @@
 //! The common name of a certificate, read from its DER.
 //!
-//! The certificate was verified by rustls before; this walks to its subject and no further. Anything unexpected gives None.
+//! The certificate was verified by rustls before; this walks to its subject and no further.
+//! Anything unexpected gives None.
 
 /// The last common name of the subject, as Go's `pkix.Name` takes it; None when it has none.
 pub fn common_name(certificate: &[u8]) -> Option<String> {

@@ -37,7 +37,8 @@ pub(super) fn verifier(
     let mut builder =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     if let Some(crl_file) = &options.crl_file {
-        // etcd looks the serial up in the list and asks no more of it; a client of another issuer is not refused.
+        // etcd looks the serial up in the list and asks no more of it; a client of another issuer
+        // is not refused.
         builder = builder
             .with_crls(files::revocation_lists(crl_file)?)
             .only_check_end_entity_revocation()

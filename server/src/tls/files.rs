@@ -8,7 +8,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 
 use super::TlsError;
 
-/// What the file system says about a file; equal means not replaced or written since. None: not readable.
+/// What the file system says about a file; equal means not replaced or written since. None: not
+/// readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(Option<(u64, u64, i64, i64)>);
 

@@ -1,8 +1,10 @@
-//! Certificates of the server side (contract 3.3, flags of 4.2): files, rotation, client verification, self-signed ones.
+//! Certificates of the server side (contract 3.3, flags of 4.2): files, rotation, client
+//! verification, self-signed ones.
 //!
-//! Owns: the rustls configuration in use, rebuilt when a file it was read from has changed. A rebuild that fails keeps the
-//! configuration before it (half of a rotation on disk must not stop the server) and says which file is wrong, once per
-//! change. Runs on the handshake thread. Invariant: the configuration in use was complete and consistent when it was read.
+//! Owns: the rustls configuration in use, rebuilt when a file it was read from has changed. A
+//! rebuild that fails keeps the configuration before it (half of a rotation on disk must not stop
+//! the server) and says which file is wrong, once per change. Runs on the handshake thread.
+//! Invariant: the configuration in use was complete and consistent when it was read.
 
 pub mod certificate;
 pub mod self_signed;
@@ -147,7 +149,8 @@ impl ServerTls {
         self.loaded.lock().config.clone()
     }
 
-    /// The configuration in use, read anew if a file has changed. Does file I/O: for the handshake thread.
+    /// The configuration in use, read anew if a file has changed. Does file I/O: for the handshake
+    /// thread.
     pub fn refreshed(&self) -> Arc<ServerConfig> {
         let now = stamps(&self.options);
         let mut loaded = self.loaded.lock();

@@ -1,4 +1,5 @@
-//! `--auto-tls`: a self-signed certificate, made once and kept under the data directory (`fixtures/client`), as etcd does.
+//! `--auto-tls`: a self-signed certificate, made once and kept under the data directory
+//! (`fixtures/client`), as etcd does.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,8 +13,8 @@ use super::TlsError;
 /// One year as `--self-signed-cert-validity` counts it.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The certificate and key in `directory`, made for `hosts` and `years` if they are not there. `now` is the wall clock.
-/// Errors: a validity of zero, or a directory that cannot be written.
+/// The certificate and key in `directory`, made for `hosts` and `years` if they are not there.
+/// `now` is the wall clock. Errors: a validity of zero, or a directory that cannot be written.
 pub fn ensure(
     directory: &Path,
     hosts: &[String],

@@ -8,7 +8,8 @@ use rustls::version::{TLS12, TLS13};
 use super::TlsError;
 use crate::config::TlsVersion;
 
-/// The suites of TLS 1.2 that we have, by Go's names. Those of TLS 1.3 are not configurable in Go, nor here.
+/// The suites of TLS 1.2 that we have, by Go's names. Those of TLS 1.3 are not configurable in Go,
+/// nor here.
 const TLS12_SUITES: [(&str, SupportedCipherSuite); 8] = [
     (
         "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
@@ -44,7 +45,8 @@ const TLS12_SUITES: [(&str, SupportedCipherSuite); 8] = [
     ),
 ];
 
-/// Suites that Go has and rustls leaves out on purpose: CBC, 3DES, RC4 and key exchange without forward secrecy.
+/// Suites that Go has and rustls leaves out on purpose: CBC, 3DES, RC4 and key exchange without
+/// forward secrecy.
 const OLD_SUITES: [&str; 15] = [
     "TLS_RSA_WITH_RC4_128_SHA",
     "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
@@ -69,8 +71,8 @@ const TLS13_SUITES: [SupportedCipherSuite; 3] = [
     ring::TLS13_CHACHA20_POLY1305_SHA256,
 ];
 
-/// The suites named, in the order given; all when none is named. Errors: an unknown name, none that we have, or a list
-/// together with a minimum of TLS 1.3.
+/// The suites named, in the order given; all when none is named. Errors: an unknown name, none that
+/// we have, or a list together with a minimum of TLS 1.3.
 pub(super) fn select(
     names: &[String],
     min_version: Option<TlsVersion>,

@@ -16,7 +16,7 @@ use super::compare::Path;
 use super::lease::Leases;
 use super::needs::Needs;
 use super::outcome::{InheritedValue, LeaseChange, Outcome, RangeResult, Response, TxnResult};
-use super::read::read;
+use super::read::{Supplied, read};
 use super::space;
 use super::txn::{Checks, Writing, read_path};
 use crate::error::Refusal;
@@ -73,6 +73,8 @@ pub struct StateMachine {
     leases: Leases,
     alarms: Alarms,
     applied: (LogIndex, Term),
+    /// For the request that comes next; empty after it.
+    supplied: Supplied,
     /// Bytes; None is no quota. Only `over_quota` looks at it.
     quota_bytes: Option<u64>,
 }
@@ -98,6 +100,7 @@ impl StateMachine {
             leases: Leases::default(),
             alarms: Alarms::default(),
             applied: (LogIndex(0), Term(0)),
+            supplied: Supplied::new(),
             quota_bytes,
         }
     }
@@ -131,11 +134,11 @@ impl StateMachine {
 
     /// Values that must be resident when `command` is applied: those that
     /// guards and sorting by value look at, and those that `ignore_value` keeps.
-    /// Fetch them, hand them to [`Mvcc::install_value`] and ask again until none
-    /// is named; then apply in the same turn.
+    /// Fetch them, hand them to [`supply`](Self::supply) and ask again until
+    /// none is named; then apply in the same turn.
     #[must_use]
     pub fn needs(&self, command: &Command) -> Vec<Arc<RecordMeta>> {
-        let mut needs = Needs::new(&self.mvcc);
+        let mut needs = Needs::new(&self.mvcc, &self.supplied);
         needs.command(command);
         needs.into_metas()
     }
@@ -143,7 +146,7 @@ impl StateMachine {
     /// As [`needs`](Self::needs), for [`read_txn`](Self::read_txn).
     #[must_use]
     pub fn txn_needs(&self, txn: &Txn) -> Vec<Arc<RecordMeta>> {
-        let mut needs = Needs::new(&self.mvcc);
+        let mut needs = Needs::new(&self.mvcc, &self.supplied);
         needs.txn(txn);
         needs.into_metas()
     }
@@ -151,9 +154,21 @@ impl StateMachine {
     /// As [`needs`](Self::needs), for [`range`](Self::range).
     #[must_use]
     pub fn range_needs(&self, range: &Range) -> Vec<Arc<RecordMeta>> {
-        let mut needs = Needs::new(&self.mvcc);
+        let mut needs = Needs::new(&self.mvcc, &self.supplied);
         needs.range(range);
         needs.into_metas()
+    }
+
+    /// Takes a value that was fetched because the request that comes next needs
+    /// it: a newest one stays resident, a superseded one is forgotten after the
+    /// request.
+    ///
+    /// # Panics
+    /// When it is not the value of `meta` (length, and CRC of a newest one).
+    pub fn supply(&mut self, meta: &RecordMeta, value: &[u8]) {
+        if !self.mvcc.install_value(meta.revision, value) {
+            self.supplied.insert(meta.revision, meta.encode(value));
+        }
     }
 
     /// Applies the entry at `index`, whose data is `data` and was decoded to
@@ -175,6 +190,7 @@ impl StateMachine {
         let fits = space::fits(size_bytes, cost_bytes, self.quota_bytes);
 
         let applied = self.command(&envelope.command, data);
+        self.supplied.clear();
         let (result, effects) = match applied {
             Ok((response, effects)) => (Ok(response), effects),
             Err(refusal) => (Err(refusal), Effects::default()),
@@ -207,11 +223,12 @@ impl StateMachine {
     /// # Panics
     /// When it writes ([`Txn::is_read_only`]), or a value that
     /// [`txn_needs`](Self::txn_needs) names is not there.
-    pub fn read_txn(&self, txn: &Txn) -> Result<TxnResult, Refusal> {
+    pub fn read_txn(&mut self, txn: &Txn) -> Result<TxnResult, Refusal> {
         assert!(txn.is_read_only(), "what writes takes an entry");
+        let supplied = std::mem::take(&mut self.supplied);
         let path = Path::of(&self.mvcc, txn);
         self.checks().path(&path)?;
-        Ok(read_path(&self.mvcc, &path))
+        Ok(read_path(&self.mvcc, &supplied, &path))
     }
 
     /// Answers a read as a whole (contract 1.5). For answers that may be large,
@@ -222,9 +239,11 @@ impl StateMachine {
     ///
     /// # Panics
     /// When a value that [`range_needs`](Self::range_needs) names is not there.
-    pub fn range(&self, range: &Range) -> Result<RangeResult, Refusal> {
+    pub fn range(&mut self, range: &Range) -> Result<RangeResult, Refusal> {
+        let supplied = std::mem::take(&mut self.supplied);
         self.mvcc.check_revision(range.revision)?;
-        Ok(read(&self.mvcc, self.mvcc.current_revision(), range))
+        let revision = self.mvcc.current_revision();
+        Ok(read(&self.mvcc, &supplied, revision, range))
     }
 
     /// The store.
@@ -367,6 +386,7 @@ impl StateMachine {
         let mut writing = Writing {
             write: self.mvcc.write(),
             data,
+            supplied: &self.supplied,
             kept_values: false,
         };
         // On a refusal `writing` is dropped, which takes its changes back.

@@ -10,20 +10,22 @@ use std::sync::Arc;
 
 use super::command::{Command, CompareTarget, KeyRange, Put, Range, RequestOp, Txn};
 use super::range::Plan;
-use super::read::collect;
+use super::read::{Supplied, collect};
 use crate::mvcc::{Bounds, Mvcc};
 use crate::types::{KeyValueRef, RecordMeta, Revision};
 
 /// Values that are not resident and must be, by revision.
 pub(super) struct Needs<'a> {
     mvcc: &'a Mvcc,
+    supplied: &'a Supplied,
     found: BTreeMap<Revision, Arc<RecordMeta>>,
 }
 
 impl<'a> Needs<'a> {
-    pub(super) fn new(mvcc: &'a Mvcc) -> Self {
+    pub(super) fn new(mvcc: &'a Mvcc, supplied: &'a Supplied) -> Self {
         Needs {
             mvcc,
+            supplied,
             found: BTreeMap::new(),
         }
     }
@@ -77,21 +79,22 @@ impl<'a> Needs<'a> {
         if put.ignore_value {
             let current = self.mvcc.current_revision();
             let stored = self.mvcc.get(&put.key, current);
-            self.found.extend(stored.and_then(not_resident));
+            stored.into_iter().for_each(|stored| self.add(stored));
         }
     }
 
     fn interval(&mut self, range: &KeyRange, at: i64) {
         let bounds = Bounds::of_request(&range.key, &range.range_end);
         let fetched = collect(self.mvcc, &bounds, at, None);
-        self.found
-            .extend(fetched.into_iter().filter_map(not_resident));
+        fetched.into_iter().for_each(|stored| self.add(stored));
     }
-}
 
-fn not_resident(key_value: KeyValueRef) -> Option<(Revision, Arc<RecordMeta>)> {
-    match key_value {
-        KeyValueRef::Stored(meta) if meta.place.length > 0 => Some((meta.revision, meta)),
-        KeyValueRef::Stored(_) | KeyValueRef::Resident(_) => None,
+    fn add(&mut self, key_value: KeyValueRef) {
+        if let KeyValueRef::Stored(meta) = key_value
+            && meta.place.length > 0
+            && !self.supplied.contains_key(&meta.revision)
+        {
+            self.found.insert(meta.revision, meta);
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::lease::Leases;
 use super::machine::EntryData;
 use super::outcome::{OpResult, TxnResult};
 use super::range::resident_value;
-use super::read::read;
+use super::read::{Supplied, read};
 use crate::error::Refusal;
 use crate::mvcc::{Bounds, Mvcc, NewValue, Write};
 use crate::types::{KeyValueRef, Place, RevisionEvents};
@@ -73,6 +73,7 @@ impl Checks<'_> {
 pub(super) struct Writing<'a, 'm> {
     pub(super) write: Write<'m>,
     pub(super) data: &'a EntryData,
+    pub(super) supplied: &'a Supplied,
     pub(super) kept_values: bool,
 }
 
@@ -131,9 +132,12 @@ impl Writing<'_, '_> {
         let mut responses = Vec::with_capacity(path.ops.len());
         for op in path.ops {
             responses.push(match op {
-                RequestOp::Range(range) => {
-                    OpResult::Range(read(self.write.store(), self.write.revision(), range))
-                }
+                RequestOp::Range(range) => OpResult::Range(read(
+                    self.write.store(),
+                    self.supplied,
+                    self.write.revision(),
+                    range,
+                )),
                 RequestOp::Put(put) => OpResult::Put {
                     previous: self.put(put)?,
                     revision: self.write.revision(),
@@ -166,10 +170,10 @@ impl Writing<'_, '_> {
 }
 
 /// Executes the taken path of a transaction that only reads.
-pub(super) fn read_path(store: &Mvcc, path: &Path<'_>) -> TxnResult {
+pub(super) fn read_path(store: &Mvcc, supplied: &Supplied, path: &Path<'_>) -> TxnResult {
     let revision = store.current_revision();
     let responses = path.ops.iter().map(|op| match op {
-        RequestOp::Range(range) => OpResult::Range(read(store, revision, range)),
+        RequestOp::Range(range) => OpResult::Range(read(store, supplied, revision, range)),
         RequestOp::Put(_) | RequestOp::DeleteRange(_) | RequestOp::Txn(_) => {
             panic!("a transaction without an entry only reads")
         }

@@ -1,0 +1,450 @@
+//! Opening a log: reads every segment, tells a torn tail from corruption, makes
+//! the end durable and opens the segment of this boot.
+//!
+//! Invariants: nothing is written before everything is verified; the log is cut
+//! only where no header and no later group proves that more was synced
+//! (reliability.md, section 4); a group that is handed out is durable. Limit:
+//! one window of `LOG_READ_WINDOW_BYTES`, or one group, in memory at a time,
+//! besides the entries that are handed out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Fatal;
+use crate::types::{LogIndex, SegmentNumber, Term};
+use crate::vfs::{OpenMode, Vfs};
+
+use super::format::{BLOCK, FIRST_GROUP_OFFSET, GROUP_HEADER_BYTES, GroupHeader, seed};
+use super::scan::{Candidate, Found, clear, scan};
+use super::segment::{SegmentFile, SegmentTable, remove, sync_directory};
+use super::walk::{LastGroup, Stop, Walk, Window};
+use super::writer::Start;
+use super::{GroupNumber, HardState, LogOptions, RaftLog, Recovered, SegmentInfo, TornTail};
+
+impl RaftLog {
+    /// Verifies every group from the first retained segment on. `applied` is
+    /// what the manifest covers: entries after it must all be there. Opens a new
+    /// segment for this boot, and rewrites and syncs the last group before
+    /// returning, so that what was read from the page cache cannot vanish.
+    ///
+    /// # Errors
+    /// `Corruption` naming file and offset, `Refused` for a newer format or a
+    /// log that is missing, `Io`.
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        directory: &Path,
+        options: LogOptions,
+        applied: (LogIndex, Term),
+    ) -> Result<(RaftLog, Recovered), Fatal> {
+        check_options(&options);
+        let exists = vfs
+            .exists(directory)
+            .map_err(|source| Fatal::io("look for", directory, source))?;
+        let found = if exists {
+            scan(&*vfs, directory)?
+        } else {
+            Found::default()
+        };
+        if found.segments.is_empty() {
+            if applied != (LogIndex(0), Term(0)) {
+                let detail = format!(
+                    "the log is missing, but the manifest covers it up to {}; \
+                     restore the directory or replace the member",
+                    applied.0.0
+                );
+                return Err(Fatal::refused(directory, detail));
+            }
+            return Ok((
+                Self::create(vfs, directory, options, applied)?,
+                Recovered::default(),
+            ));
+        }
+        recover(vfs, directory, options, applied, found)
+    }
+
+    /// Starts a log whose first entry has the index after `base`. The directory
+    /// must hold no segment.
+    ///
+    /// # Errors
+    /// `Io`, or `Refused` when there is a log already.
+    pub fn create(
+        vfs: Arc<dyn Vfs>,
+        directory: &Path,
+        options: LogOptions,
+        base: (LogIndex, Term),
+    ) -> Result<RaftLog, Fatal> {
+        check_options(&options);
+        vfs.create_dir_all(directory)
+            .map_err(|source| Fatal::io("create the directory", directory, source))?;
+        if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
+            sync_directory(&*vfs, parent)?;
+        }
+        let mut found = scan(&*vfs, directory)?;
+        if !found.segments.is_empty() {
+            return Err(Fatal::refused(directory, "a log is there already"));
+        }
+        let spares = clear(&*vfs, directory, &options, &mut found)?;
+        RaftLog::start(Start {
+            salt: options.salt,
+            table: Arc::default(),
+            segments: BTreeMap::new(),
+            previous: None,
+            number: SegmentNumber(1),
+            last_group: GroupNumber(0),
+            chain: 0,
+            last: base,
+            hard_state: HardState {
+                term: base.1,
+                commit: base.0,
+                ..HardState::default()
+            },
+            released: base.0,
+            slots: VecDeque::new(),
+            spares,
+            next_spare: found.next_spare,
+            vfs,
+            directory: directory.to_path_buf(),
+            options,
+        })
+    }
+}
+
+fn check_options(options: &LogOptions) {
+    let block = BLOCK as u64;
+    for bytes in [options.segment_bytes, options.first_segment_bytes] {
+        assert!(
+            bytes % block == 0 && bytes >= 2 * block && bytes < u64::from(u32::MAX),
+            "a segment is a whole number of blocks below 4 GiB"
+        );
+    }
+}
+
+/// What the walk over all segments found.
+struct Outcome {
+    walk: Walk,
+    /// The last segment with a group, and where its groups end.
+    previous: Option<(SegmentNumber, u64)>,
+    infos: BTreeMap<SegmentNumber, SegmentInfo>,
+    /// Segments at the end without a group.
+    empty: Vec<SegmentNumber>,
+    torn_tail: Option<TornTail>,
+}
+
+fn walk_all(vfs: &dyn Vfs, found: &Found, applied: (LogIndex, Term)) -> Result<Outcome, Fatal> {
+    let proven = found.segments.values().map(|c| c.header.synced).max();
+    let proven = proven.unwrap_or_default();
+    let first = found.segments.values().next().expect("a log has a segment");
+    let mut outcome = Outcome {
+        walk: Walk::begin(&first.header, applied),
+        previous: first.header.previous,
+        infos: BTreeMap::new(),
+        empty: Vec::new(),
+        torn_tail: None,
+    };
+    let mut before: Option<SegmentNumber> = None;
+    let mut candidates = found.segments.iter().peekable();
+    while let Some((number, candidate)) = candidates.next() {
+        let linked = before.is_some() && candidate.header.previous.map(|p| p.0) == before;
+        enter(&mut outcome, candidate, applied, linked)?;
+        before = Some(*number);
+        let successor = candidates.peek().map(|(_, next)| &next.header);
+        let link = successor
+            .and_then(|next| next.previous)
+            .filter(|p| p.0 == *number);
+        // Only what no later header proves synced can differ from the page cache.
+        let synced = successor.is_some_and(|next| next.synced.0 + 1 >= next.first_group.0);
+        let mut window = Window::open(vfs, &candidate.path, !synced)?;
+        let end = link.map_or(window.length, |(_, end)| end);
+        let mut info = SegmentInfo::empty(*number);
+        info.sealed = true;
+        let stop = outcome
+            .walk
+            .segment(candidate, &mut window, end, &mut info)?;
+        if info.bytes_used > FIRST_GROUP_OFFSET {
+            outcome.previous = Some((*number, info.bytes_used));
+            outcome.empty.clear();
+        } else {
+            outcome.empty.push(*number);
+        }
+        outcome.infos.insert(*number, info);
+        let Some(stop) = stop else { continue };
+        let tail = Tail {
+            candidate,
+            stop: &stop,
+            last_group: outcome.walk.last_group,
+        };
+        let last_before_gap = successor.is_some() && link.is_none();
+        let known = if last_before_gap {
+            GroupNumber(0)
+        } else {
+            proven
+        };
+        tail.check_proven(known)?;
+        tail.check_rest(&mut window, end)?;
+        if last_before_gap {
+            continue;
+        }
+        outcome.torn_tail = tail.report(&mut window)?;
+        for (number, later) in candidates {
+            tail.check_segment(vfs, later)?;
+            outcome.infos.insert(*number, SegmentInfo::empty(*number));
+            outcome.empty.push(*number);
+        }
+        break;
+    }
+    Ok(outcome)
+}
+
+/// Steps into a segment: either it continues the one before, or what lies
+/// between was retired and is covered by the manifest.
+fn enter(
+    outcome: &mut Outcome,
+    candidate: &Candidate,
+    applied: (LogIndex, Term),
+    linked: bool,
+) -> Result<(), Fatal> {
+    let header = &candidate.header;
+    if linked {
+        if !outcome.walk.enter(header) {
+            let detail = "the segment does not continue the one before";
+            return Err(Fatal::corruption(&candidate.path, 32, detail));
+        }
+        return Ok(());
+    }
+    if header.base.0 > applied.0 {
+        let detail = format!(
+            "the segment before is missing: this one starts after entry {}, \
+             the manifest covers entries up to {}",
+            header.base.0.0, applied.0.0
+        );
+        return Err(Fatal::corruption(&candidate.path, 64, detail));
+    }
+    let first_of_all = outcome.infos.is_empty();
+    if !first_of_all && header.first_group.0 <= outcome.walk.last_group.0 {
+        let detail = "the segment repeats groups of the one before";
+        return Err(Fatal::corruption(&candidate.path, 48, detail));
+    }
+    outcome.walk = Walk::begin(header, applied);
+    outcome.previous = header.previous;
+    outcome.empty.clear();
+    Ok(())
+}
+
+/// A place where the log may end.
+struct Tail<'a> {
+    candidate: &'a Candidate,
+    stop: &'a Stop,
+    last_group: GroupNumber,
+}
+
+impl Tail<'_> {
+    fn refuse(&self, evidence: &str) -> Result<(), Fatal> {
+        let detail = format!("{}, but {evidence}", self.stop.detail);
+        Err(Fatal::corruption(
+            &self.candidate.path,
+            self.stop.offset,
+            detail,
+        ))
+    }
+
+    fn check_proven(&self, proven: GroupNumber) -> Result<(), Fatal> {
+        if proven > self.last_group {
+            return self.refuse(&format!("group {} is known to be synced", proven.0));
+        }
+        Ok(())
+    }
+
+    fn check_rest(&self, window: &mut Window, end: u64) -> Result<(), Fatal> {
+        match find_group(self.candidate, window, self.stop.resume, end)? {
+            Some(offset) => self.refuse(&format!("a later group lies at offset {offset}")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_segment(&self, vfs: &dyn Vfs, later: &Candidate) -> Result<(), Fatal> {
+        let mut window = Window::open(vfs, &later.path, true)?;
+        let end = window.length;
+        match find_group(later, &mut window, FIRST_GROUP_OFFSET, end)? {
+            Some(offset) => {
+                let path = later.path.display();
+                self.refuse(&format!("a later group lies in {path} at offset {offset}"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A tail worth telling: a group was begun, or bytes lie where zeros should.
+    fn report(&self, window: &mut Window) -> Result<Option<TornTail>, Fatal> {
+        let rest = window
+            .length
+            .saturating_sub(self.stop.offset)
+            .min(BLOCK as u64);
+        let bytes = window.get(self.stop.offset, rest)?.unwrap_or_default();
+        let written = !self.candidate.header.recycled && bytes.iter().any(|byte| *byte != 0);
+        Ok((self.stop.begun || written).then(|| TornTail {
+            path: self.candidate.path.clone(),
+            offset: self.stop.offset,
+        }))
+    }
+}
+
+/// The offset of the first whole group header of this segment from `from` on.
+fn find_group(
+    candidate: &Candidate,
+    window: &mut Window,
+    from: u64,
+    end: u64,
+) -> Result<Option<u64>, Fatal> {
+    let seed = seed(candidate.header.salt, candidate.header.number);
+    let mut offset = from;
+    while offset < end {
+        let Some(block) = window.get(offset, GROUP_HEADER_BYTES as u64)? else {
+            return Ok(None);
+        };
+        if GroupHeader::decode(seed, candidate.header.number, offset, block).is_some() {
+            return Ok(Some(offset));
+        }
+        offset += BLOCK as u64;
+    }
+    Ok(None)
+}
+
+fn check_applied(outcome: &Outcome, found: &Found, applied: (LogIndex, Term)) -> Result<(), Fatal> {
+    let (path, offset) = match outcome
+        .previous
+        .map(|(n, end)| (found.segments.get(&n), end))
+    {
+        Some((Some(candidate), end)) => (&candidate.path, end),
+        _ => (
+            &found
+                .segments
+                .values()
+                .next_back()
+                .expect("a log has a segment")
+                .path,
+            64,
+        ),
+    };
+    if outcome.walk.last.0 < applied.0 {
+        let detail = format!(
+            "the log ends with entry {}, the manifest covers entries up to {}",
+            outcome.walk.last.0.0, applied.0.0
+        );
+        return Err(Fatal::corruption(path, offset, detail));
+    }
+    if outcome.walk.applied_term != Some(applied.1) {
+        let detail = format!(
+            "entry {} has term {:?} in the log and {} in the manifest",
+            applied.0.0, outcome.walk.applied_term, applied.1.0
+        );
+        return Err(Fatal::corruption(path, offset, detail));
+    }
+    Ok(())
+}
+
+fn recover(
+    vfs: Arc<dyn Vfs>,
+    directory: &Path,
+    options: LogOptions,
+    applied: (LogIndex, Term),
+    mut found: Found,
+) -> Result<(RaftLog, Recovered), Fatal> {
+    let outcome = walk_all(&*vfs, &found, applied)?;
+    check_applied(&outcome, &found, applied)?;
+    let newest = found
+        .segments
+        .values()
+        .next_back()
+        .expect("a log has a segment");
+    let (newest, salt) = (newest.header.number, newest.header.salt);
+    let proven = found.segments.values().map(|c| c.header.synced).max();
+    let table = Arc::<SegmentTable>::default();
+    let mut infos = outcome.infos;
+    let mut empty = Vec::new();
+    for (number, candidate) in &found.segments {
+        if outcome.empty.contains(number) {
+            infos.remove(number);
+            empty.push(candidate.path.clone());
+            continue;
+        }
+        let file = vfs
+            .open(&candidate.path, OpenMode::ReadWrite)
+            .map_err(|source| Fatal::io("open", &candidate.path, source))?;
+        let path = candidate.path.clone();
+        let seed = seed(salt, *number);
+        table.insert(*number, Arc::new(SegmentFile { path, file, seed }));
+    }
+    // Everything is verified: writes begin here. Names first, since a kill may
+    // have left them in memory only.
+    sync_directory(&*vfs, directory)?;
+    let walk = outcome.walk;
+    if let Some(group) = walk.last_whole.filter(|_| Some(walk.last_group) > proven) {
+        rewrite(&*vfs, &group)?;
+    }
+    let spares = clear(&*vfs, directory, &options, &mut found)?;
+    let mut hard_state = walk.hard_state;
+    hard_state.commit = hard_state.commit.max(applied.0);
+    let log = RaftLog::start(Start {
+        salt,
+        table: Arc::clone(&table),
+        segments: infos,
+        previous: outcome.previous,
+        number: SegmentNumber(newest.0.checked_add(1).expect("4 billion boots")),
+        last_group: walk.last_group,
+        chain: walk.chain,
+        last: walk.last,
+        hard_state,
+        released: applied.0,
+        slots: walk.slots,
+        spares,
+        next_spare: found.next_spare,
+        vfs: Arc::clone(&vfs),
+        directory: directory.to_path_buf(),
+        options,
+    })?;
+    // The new header proves what follows: these go only after it is durable.
+    for path in &empty {
+        remove(&*vfs, path)?;
+    }
+    if let Some((number, end)) = outcome.previous
+        && let Some(tail) = table.get(number)
+    {
+        cut(&tail, end)?;
+    }
+    sync_directory(&*vfs, directory)?;
+    let recovered = Recovered {
+        hard_state,
+        entries: walk.entries.into(),
+        torn_tail: outcome.torn_tail,
+    };
+    Ok((log, recovered))
+}
+
+/// Writes the last group again over itself and syncs it: a kill may have left it
+/// in the page cache alone, or a failed sync may have dropped it there.
+fn rewrite(vfs: &dyn Vfs, group: &LastGroup) -> Result<(), Fatal> {
+    let file = vfs
+        .open(&group.path, OpenMode::ReadWrite)
+        .map_err(|source| Fatal::io("open", &group.path, source))?;
+    file.write_all_at(&group.bytes, group.offset)
+        .map_err(|source| Fatal::io("write", &group.path, source))?;
+    file.sync_data()
+        .map_err(|source| Fatal::io("sync", &group.path, source))
+}
+
+/// Gives back the unused room of the segment of the boot before, so that a
+/// process that restarts often does not fill the disk.
+fn cut(segment: &SegmentFile, end: u64) -> Result<(), Fatal> {
+    let length = segment
+        .file
+        .len()
+        .map_err(|source| Fatal::io("measure", &segment.path, source))?;
+    if length > end {
+        segment
+            .file
+            .set_len(end)
+            .map_err(|source| Fatal::io("cut", &segment.path, source))?;
+    }
+    Ok(())
+}
