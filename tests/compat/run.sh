@@ -4,7 +4,7 @@
 #   run.sh [BINARY]        (default: target/release/sternpost)
 #
 # It builds the real counterparts first (build.sh), then runs, one after the other:
-# the oracle, etcd's own black-box tests, etcdctl and snapshots, kube-apiserver and
+# the oracle, bad input, etcd's own black-box tests, etcdctl and snapshots, kube-apiserver and
 # controllers, the storage code of Kubernetes 0.37. What each step took is printed.
 # Needs Go 1.26 and, on the first run, the Go module proxy. With SUITES="oracle kube"
 # only those run.
@@ -14,7 +14,7 @@ export STORE_BIN=${1:-${STORE_BIN:-$here/../../target/release/sternpost}}
 export STERNPOST_COMPAT_BIN=${STERNPOST_COMPAT_BIN:-$here/bin}
 export GOFLAGS=-mod=readonly
 export ORACLE_OPS=${ORACLE_OPS:-3000} ORACLE_DURATION=${ORACLE_DURATION:-60s}
-suites=${SUITES:-oracle common ctl kube storage037}
+suites=${SUITES:-oracle badinput common ctl kube storage037}
 if [[ ! -x $STORE_BIN ]]; then
   echo "run.sh: no program at $STORE_BIN; build it with cargo build --release" >&2
   exit 2

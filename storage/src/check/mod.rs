@@ -1,1 +1,286 @@
-//! Verifies a whole data directory offline.
+//! The offline checker of a whole data directory: every checksum, every order,
+//! and what the parts say of each other. One finding per defect, with file and
+//! offset; a directory without a finding starts and loses nothing.
+//!
+//! It changes nothing that counts. Opening the checkpoint store lets fjall
+//! merge tables as it would at a start, which is why [`run`] takes the lock.
+//!
+//! Limits: [`FINDINGS_MAX`]; memory for one entry per key and per cold value.
+
+mod records;
+
+use std::path::{Path, PathBuf};
+
+use crate::apply::codec;
+use crate::checkpoint::layout::{self, DataDirectory};
+use crate::checkpoint::{CheckpointStore, FjallStore, Identity, Manifest};
+use crate::error::Fatal;
+use crate::raft_log::{self, EntryKind, Verified};
+use crate::types::{LogIndex, Term};
+use crate::vfs::Vfs;
+
+/// Most findings that a report carries: a disk full of errors says no more
+/// after that.
+pub const FINDINGS_MAX: usize = 1000;
+
+/// One defect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// Byte offset within it, 0 where none is known.
+    pub offset: u64,
+    /// What is wrong.
+    pub detail: String,
+}
+
+/// What is being checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Groups and entries of the log, in bytes.
+    Log,
+    /// Index records, in records.
+    Index,
+    /// Values in the log's segments, in bytes.
+    Values,
+    /// Cold values, in values.
+    Cold,
+}
+
+/// How far one phase has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Which phase.
+    pub phase: Phase,
+    /// Done so far, in the unit of the phase.
+    pub done: u64,
+    /// All there is to do in this phase, as far as known.
+    pub total: u64,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Whose directory it is.
+    pub identity: Option<Identity>,
+    /// Number of the manifest; None without one.
+    pub manifest_sequence: Option<u64>,
+    /// Applied index of the manifest.
+    pub applied_index: LogIndex,
+    /// Entries in the log after it.
+    pub log_entries: u64,
+    /// Segments of the log.
+    pub log_segments: u64,
+    /// Records of the checkpoint.
+    pub records: u64,
+    /// Cold values that a record names.
+    pub cold_values: u64,
+    /// Cold values that no record names: wasted space, no defect.
+    pub cold_surplus: u64,
+    /// The defects, at most [`FINDINGS_MAX`].
+    pub findings: Vec<Finding>,
+    /// True when there were more.
+    pub more_findings: bool,
+}
+
+impl Report {
+    /// True when there is no defect.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    fn add(&mut self, path: PathBuf, offset: u64, detail: impl Into<String>) {
+        if self.findings.len() >= FINDINGS_MAX {
+            self.more_findings = true;
+            return;
+        }
+        self.findings.push(Finding {
+            path,
+            offset,
+            detail: detail.into(),
+        });
+    }
+
+    /// Turns corruption into a finding; what hinders the check itself ends it.
+    fn take<T>(&mut self, result: Result<T, Fatal>) -> Result<Option<T>, Fatal> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Fatal::Corruption {
+                path,
+                offset,
+                detail,
+            }) => {
+                self.add(path, offset, detail);
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Checks a data directory of the operating system. Holds its lock meanwhile.
+///
+/// # Errors
+/// `Refused` for a directory that is not ours, is in use, or has a newer
+/// format; I/O errors. Corruption is no error but a finding.
+pub fn run(
+    vfs: &dyn Vfs,
+    directory: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, Fatal> {
+    let mut report = Report::default();
+    let Some(found) = report.take(layout::recognise(vfs, directory))? else {
+        return Ok(report);
+    };
+    require_ours(found, directory)?;
+    let _lock = layout::lock(directory)?;
+    let store = report.take(FjallStore::open(&directory.join(layout::CHECKPOINT)))?;
+    let store = store.as_ref().map(|store| store as &dyn CheckpointStore);
+    check(vfs, directory, store, &mut report, progress)?;
+    Ok(report)
+}
+
+/// Checks a data directory whose checkpoint store the caller has opened, for
+/// the simulation.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    vfs: &dyn Vfs,
+    directory: &Path,
+    store: &dyn CheckpointStore,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, Fatal> {
+    let mut report = Report::default();
+    if let Some(found) = report.take(layout::recognise(vfs, directory))? {
+        require_ours(found, directory)?;
+        check(vfs, directory, Some(store), &mut report, progress)?;
+    }
+    Ok(report)
+}
+
+fn require_ours(found: DataDirectory, directory: &Path) -> Result<(), Fatal> {
+    match found.accept()? {
+        Some(_) => Ok(()),
+        None => Err(Fatal::refused(
+            directory,
+            "there is no data directory here; give the --data-dir of a member",
+        )),
+    }
+}
+
+fn check(
+    vfs: &dyn Vfs,
+    directory: &Path,
+    store: Option<&dyn CheckpointStore>,
+    report: &mut Report,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Fatal> {
+    let identity = report.take(layout::read_identity(vfs, directory))?;
+    report.identity = identity.flatten();
+    let manifest = check_manifest(vfs, directory, report)?;
+    let applied = manifest.as_ref().map_or((LogIndex(0), Term(0)), |known| {
+        (known.applied_index, known.applied_term)
+    });
+    let log = check_log(vfs, directory, applied, report, progress)?;
+    if let Some(manifest) = &manifest {
+        check_segments(directory, manifest, log.as_ref(), report);
+        if let Some(store) = store {
+            records::check(manifest, store, log.as_ref(), report, progress)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_manifest(
+    vfs: &dyn Vfs,
+    directory: &Path,
+    report: &mut Report,
+) -> Result<Option<Manifest>, Fatal> {
+    let path = directory.join(layout::MANIFEST);
+    let Some(read) = report.take(Manifest::read_unsynced(vfs, directory))? else {
+        return Ok(None);
+    };
+    let Some(manifest) = read else {
+        report.add(path, 0, "there is no manifest");
+        return Ok(None);
+    };
+    report.manifest_sequence = Some(manifest.sequence);
+    report.applied_index = manifest.applied_index;
+    if report
+        .identity
+        .is_some_and(|ours| ours != manifest.identity)
+    {
+        let detail = "the manifest belongs to another member than the directory";
+        report.add(path, 0, detail);
+    }
+    Ok(Some(manifest))
+}
+
+fn check_log(
+    vfs: &dyn Vfs,
+    directory: &Path,
+    applied: (LogIndex, Term),
+    report: &mut Report,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Option<Verified>, Fatal> {
+    let path = directory.join(layout::LOG);
+    let told = |done| Progress {
+        phase: Phase::Log,
+        done,
+        total: done,
+    };
+    let Some(log) = report.take(raft_log::verify(vfs, &path, applied))? else {
+        return Ok(None);
+    };
+    let Some(log) = log else {
+        if applied.0 > LogIndex(0) {
+            let detail = format!(
+                "the manifest covers entry {}, the log is missing",
+                applied.0.0
+            );
+            report.add(path, 0, detail);
+        }
+        return Ok(None);
+    };
+    report.log_segments = log.segments.len() as u64;
+    report.log_entries = log.entries.len() as u64;
+    progress(told(
+        log.segments.iter().map(|segment| segment.bytes_used).sum(),
+    ));
+    for entry in &log.entries {
+        let is_command = entry.kind == EntryKind::Normal && !entry.data.is_empty();
+        if is_command && let Err(error) = codec::decode(&entry.data) {
+            let detail = format!("entry {} is no command: {error}", entry.index.0);
+            report.add(path.clone(), 0, detail);
+        }
+    }
+    Ok(Some(log))
+}
+
+/// Every segment that the manifest relies on must be there.
+fn check_segments(
+    directory: &Path,
+    manifest: &Manifest,
+    log: Option<&Verified>,
+    report: &mut Report,
+) {
+    let Some(log) = log else {
+        return;
+    };
+    for segment in &manifest.segments {
+        // A segment that never held an entry holds no value either.
+        let known = log.segments.iter().any(|found| found.number == *segment);
+        if !known && manifest.applied_index > LogIndex(0) {
+            let detail = format!(
+                "manifest {} lists segment {}, which is not there",
+                manifest.sequence, segment.0
+            );
+            report.add(directory.join(layout::LOG), 0, detail);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

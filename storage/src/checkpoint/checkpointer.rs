@@ -61,7 +61,8 @@ pub struct CheckpointJob {
     /// by the checkpointer. Every retained value whose segment is not in
     /// `segments`, though the last manifest still listed it or did not know the
     /// record, must have gone through [`Checkpointer::ingest_values`] since this
-    /// process started.
+    /// process started. Listing a segment that an earlier manifest left out
+    /// changes nothing.
     pub manifest: Manifest,
 }
 
@@ -220,6 +221,11 @@ impl Checkpointer {
         let kept: BTreeSet<_> = before.segments.iter().copied().collect();
         let mut manifest = job.manifest.clone();
         manifest.sequence = before.sequence + 1;
+        // The file of a segment that went cold may lie there until it is
+        // recycled; a start finds it again. Its values stay cold all the same.
+        manifest
+            .segments
+            .retain(|segment| !before.left_out(*segment));
         (manifest.index, manifest.cold) = (before.index, before.cold);
         let mut leftovers = Leftovers::default();
         for (revision, place) in self.carried.iter().chain(&job.removed) {
@@ -270,6 +276,10 @@ impl Checkpointer {
                 && before.current_revision <= next.current_revision
                 && before.compacted_revision <= next.compacted_revision,
             "a checkpoint goes back: {before:?} then {next:?}"
+        );
+        assert!(
+            before.segments.last() <= next.segments.last(),
+            "the newest segment, which is being written, is always listed"
         );
         store::assert_ascending(job.records.iter().map(|record| record.revision));
         let first = job.records.first().map(|record| record.revision);

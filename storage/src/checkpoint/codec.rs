@@ -207,7 +207,9 @@ mod tests {
         }
 
         #[test]
-        fn garbage_never_panics_and_a_varint_has_one_form(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+        fn garbage_never_panics_and_a_varint_has_one_form(
+            bytes in prop::collection::vec(any::<u8>(), 0..12),
+        ) {
             let mut reader = Reader::new(&bytes, 0);
             if let Ok(value) = reader.varint() {
                 let mut writer = Writer::default();

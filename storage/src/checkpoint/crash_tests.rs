@@ -187,7 +187,11 @@ fn job(round: &Round) -> CheckpointJob {
     let mut manifest = Manifest::empty(IDENTITY);
     manifest.applied_index = LogIndex(u64::try_from(after.current).unwrap());
     manifest.first_needed_index = LogIndex(manifest.applied_index.0 + 1);
-    manifest.segments.clone_from(&after.segments);
+    // Files of segments that were left out before lie there until recycled.
+    let lying = (1..=after.segments.last().unwrap().0).map(SegmentNumber);
+    manifest.segments = lying
+        .filter(|number| after.segments.contains(number) || !before.segments.contains(number))
+        .collect();
     manifest.current_revision = after.current;
     manifest.compacted_revision = after.compacted;
     manifest.bound = bound;
@@ -282,7 +286,9 @@ fn checkpoints_give_back_what_was_retained() {
         machine
             .run(&mut checkpointer, &rounds[number..=number])
             .unwrap();
-        assert_eq!(checkpointer.published().sequence, number as u64 + 1);
+        let published = checkpointer.published();
+        assert_eq!(published.sequence, number as u64 + 1);
+        assert_eq!(published.segments, rounds[number].after.segments);
     }
     let last = rounds.last().unwrap();
     let left = machine.model.revisions(Family::Index);

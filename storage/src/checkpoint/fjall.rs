@@ -30,6 +30,7 @@ use crate::vfs::Vfs;
 
 use super::codec::Malformed;
 use super::layout;
+use super::manifest::Manifest;
 use super::record;
 use super::store::{self, CheckpointStore, ColdReader, ColdSource, ValueVisitor};
 
@@ -72,6 +73,10 @@ impl FjallStore {
     /// that named them was lost.
     pub fn create(directory: &Path) -> Result<Self, Fatal> {
         require_recordless(directory)?;
+        Self::create_anew(directory)
+    }
+
+    fn create_anew(directory: &Path) -> Result<Self, Fatal> {
         match std::fs::remove_dir_all(directory) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -103,18 +108,21 @@ impl FjallStore {
         Self::open_database(directory)
     }
 
-    /// Opens the store of a data directory, or makes an empty one where no
-    /// manifest was published yet.
+    /// Opens the store of a data directory. While the manifest names nothing in
+    /// it (a member that was just founded, before or after its store was made,
+    /// or within its first checkpoint), a store that is not whole is made anew.
     ///
     /// # Errors
-    /// As [`FjallStore::open`] and [`FjallStore::create`].
+    /// As [`FjallStore::open`], [`FjallStore::create`] and `Manifest::read`.
     pub fn open_or_create(vfs: &dyn Vfs, data_directory: &Path) -> Result<Self, Fatal> {
         let directory = data_directory.join(layout::CHECKPOINT);
-        let manifest = data_directory.join(layout::MANIFEST);
-        match vfs.exists(&manifest) {
-            Ok(true) => Self::open(&directory),
-            Ok(false) => Self::create(&directory),
-            Err(error) => Err(Fatal::io("look for", manifest, error)),
+        match Manifest::read_unsynced(vfs, data_directory)? {
+            None => Self::create(&directory),
+            Some(manifest) if !manifest.names_nothing() => Self::open(&directory),
+            Some(_) => match Self::open(&directory) {
+                Err(Fatal::Corruption { .. }) => Self::create_anew(&directory),
+                other => other,
+            },
         }
     }
 

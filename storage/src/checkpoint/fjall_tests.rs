@@ -5,7 +5,9 @@ use std::fs;
 use std::sync::Arc;
 
 use super::*;
+use crate::checkpoint::Identity;
 use crate::types::{LeaseId, Place, SegmentNumber};
+use crate::vfs::real::RealVfs;
 
 fn record(main: i64) -> Arc<RecordMeta> {
     Arc::new(RecordMeta {
@@ -213,6 +215,40 @@ fn a_store_whose_manifest_was_lost_is_refused_and_not_emptied() {
     );
     let store = FjallStore::open(&directory).unwrap();
     assert_eq!(index_of(&store), records(2..10));
+}
+
+/// A member is founded by its manifest; the store comes after, or after a
+/// restart.
+#[test]
+fn a_founded_member_gets_its_store_and_keeps_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path();
+    let directory = data.join(layout::CHECKPOINT);
+    let vfs = RealVfs;
+    let mut manifest = Manifest::empty(Identity::default());
+    manifest.sequence = 1;
+    manifest.publish(&vfs, data).unwrap();
+    let open = || FjallStore::open_or_create(&vfs, data);
+    drop(open().unwrap());
+    // The first checkpoint was cut before its publication.
+    let mut store = open().unwrap();
+    store.ingest_index(&records(2..10), &mut || ()).unwrap();
+    drop(store);
+    assert_eq!(index_of(&open().unwrap()), records(2..10));
+    fs::remove_file(directory.join("keyspaces/1/current")).unwrap();
+    assert_eq!(index_of(&open().unwrap()), []);
+    // From the first record on, a store that is not whole is corrupt.
+    manifest.index.count = 8;
+    manifest.current_revision = 9;
+    manifest.bound = Revision::new(9, 0);
+    manifest.publish(&vfs, data).unwrap();
+    drop(open().unwrap());
+    fs::remove_file(directory.join("keyspaces/1/current")).unwrap();
+    let refused = open().unwrap_err();
+    assert!(
+        refused.to_string().contains("keyspaces/1/current"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Starting from a checkpoint, which is installing the local one; a snapshot from
-//! a peer later takes the same way. And reading it back: exactly the records that the published manifest
-//! names, in revision order, proven by its digests. Reads only; what the store
-//! holds beyond that is reported as [`Leftovers`], for the checkpointer to
-//! remove.
+//! Starting from a checkpoint, which is installing the local one (a snapshot
+//! from a peer later takes the same way), and reading it back: exactly the
+//! records that the published manifest names, in revision order, proven by its
+//! digests. Reads only; what the store holds beyond that is reported as
+//! [`Leftovers`], for the checkpointer to remove.
 
 use std::collections::BTreeSet;
 use std::iter::Peekable;

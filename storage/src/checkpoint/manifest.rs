@@ -168,6 +168,21 @@ impl Manifest {
         }
     }
 
+    /// True while no record was ever checkpointed: nothing in the store counts.
+    #[must_use]
+    pub fn names_nothing(&self) -> bool {
+        self.index.count == 0 && self.removed.is_empty() && self.bound == Revision::default()
+    }
+
+    /// True for a segment whose values all went cold or died: this manifest
+    /// knows newer ones and does not list it. Its file may still lie in the log's
+    /// directory after a crash; it is never read again, and a start retires it.
+    #[must_use]
+    pub fn left_out(&self, segment: SegmentNumber) -> bool {
+        let newest = self.segments.last();
+        newest.is_some_and(|newest| segment < *newest) && !self.segments.contains(&segment)
+    }
+
     /// The byte form (docs/format.md, "Manifest").
     ///
     /// # Panics

@@ -27,9 +27,11 @@ mod store;
 pub use checkpointer::{CheckpointJob, Checkpointer, ColdValue, MOVED_BYTES_MAX, Published};
 pub use digest::SetDigest;
 pub use fjall::FjallStore;
+pub(crate) use load::check_record;
 pub use load::{Installed, Leftovers, Started, install, load, read_manifest, start};
 pub use manifest::{Identity, MANIFEST_BYTES_MAX, Manifest, Member, Membership};
 pub use model::{Family, ModelDisk, ModelStore};
+pub(crate) use store::check_value;
 pub use store::{
     CheckpointStore, ColdReader, INGESTION_BYTES_MAX, INGESTION_RECORDS_MAX, ValueVisitor,
 };

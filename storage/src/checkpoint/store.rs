@@ -19,8 +19,6 @@ use bytes::Bytes;
 use crate::error::Fatal;
 use crate::types::{Place, RecordMeta, Revision};
 
-use super::codec::Malformed;
-
 /// Most records in one sorted run. A run is written and synced as a whole, so
 /// this bounds how long one keeps the disk busy (a burst lengthens the log's
 /// flushes, rust-stack 9): some 0.5 MiB of index records.
@@ -152,26 +150,22 @@ impl ColdReader {
             let detail = format!("the cold value of revision {revision:?} is missing");
             return Err(Fatal::corruption(self.source.path(), 0, detail));
         };
-        if let Err(bad) = check_value(revision, place, &value) {
-            return Err(Fatal::corruption(
-                self.source.path(),
-                bad.offset,
-                bad.detail,
-            ));
+        if let Err(detail) = check_value(revision, place, &value) {
+            return Err(Fatal::corruption(self.source.path(), 0, detail));
         }
         Ok(value)
     }
 }
 
 /// Compares a value with what its record says of it.
-pub(crate) fn check_value(revision: Revision, place: Place, value: &[u8]) -> Result<(), Malformed> {
+pub(crate) fn check_value(revision: Revision, place: Place, value: &[u8]) -> Result<(), String> {
     if value.len() as u64 != u64::from(place.length) {
         let detail = format!(
             "the value of revision {revision:?} has {} bytes, its record says {}",
             value.len(),
             place.length
         );
-        return Err(Malformed::new(0, detail));
+        return Err(detail);
     }
     let computed = crc32fast::hash(value);
     if computed != place.crc {
@@ -180,7 +174,7 @@ pub(crate) fn check_value(revision: Revision, place: Place, value: &[u8]) -> Res
              says {:#010x}",
             place.crc
         );
-        return Err(Malformed::new(0, detail));
+        return Err(detail);
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod spare;
+mod verify;
 mod walk;
 mod writer;
 
@@ -30,6 +31,7 @@ use crate::types::{LogIndex, MemberId, SegmentNumber, Term};
 
 pub use reader::LogReader;
 pub use spare::{Spare, SpareJob};
+pub use verify::{Verified, verify};
 pub use writer::{GroupWrite, RaftLog};
 
 /// The number of a flush group. Rises by one per group over the whole life of

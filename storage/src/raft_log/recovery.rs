@@ -121,17 +121,21 @@ fn check_options(options: &LogOptions) {
 }
 
 /// What the walk over all segments found.
-struct Outcome {
-    walk: Walk,
+pub(super) struct Outcome {
+    pub(super) walk: Walk,
     /// The last segment with a group, and where its groups end.
     previous: Option<(SegmentNumber, u64)>,
-    infos: BTreeMap<SegmentNumber, SegmentInfo>,
+    pub(super) infos: BTreeMap<SegmentNumber, SegmentInfo>,
     /// Segments at the end without a group.
     empty: Vec<SegmentNumber>,
-    torn_tail: Option<TornTail>,
+    pub(super) torn_tail: Option<TornTail>,
 }
 
-fn walk_all(vfs: &dyn Vfs, found: &Found, applied: (LogIndex, Term)) -> Result<Outcome, Fatal> {
+pub(super) fn walk_all(
+    vfs: &dyn Vfs,
+    found: &Found,
+    applied: (LogIndex, Term),
+) -> Result<Outcome, Fatal> {
     let proven = found.segments.values().map(|c| c.header.synced).max();
     let proven = proven.unwrap_or_default();
     let first = found.segments.values().next().expect("a log has a segment");
@@ -310,7 +314,11 @@ fn find_group(
     Ok(None)
 }
 
-fn check_applied(outcome: &Outcome, found: &Found, applied: (LogIndex, Term)) -> Result<(), Fatal> {
+pub(super) fn check_applied(
+    outcome: &Outcome,
+    found: &Found,
+    applied: (LogIndex, Term),
+) -> Result<(), Fatal> {
     let (path, offset) = match outcome
         .previous
         .map(|(n, end)| (found.segments.get(&n), end))

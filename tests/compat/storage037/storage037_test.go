@@ -20,14 +20,14 @@ import (
 	"sternpost.dev/compat/internal/store"
 )
 
-// suites are the packages under k8s.io/apiserver/pkg/storage, with the tests that
-// are left out and why.
+// suites are the packages under k8s.io/apiserver/pkg/storage.
 var suites = []struct {
-	folder, binary, skip string
+	folder, binary string
 	// streams says that the suite lists by RangeStream.
 	streams bool
 }{
 	{folder: "etcd3", binary: "storage037-etcd3.test", streams: true},
+	{folder: "cacher", binary: "storage037-cacher.test", streams: true},
 	{folder: "storagebackend/factory", binary: "storage037-factory.test"},
 }
 

@@ -298,3 +298,6 @@ func FreePort() (int, error) {
 // IsEtcd says whether the program under test is etcd itself, as it is when the
 // suites are validated. Marks of what is not built yet do not count then.
 func IsEtcd() bool { return filepath.Base(UnderTest()) == "etcd" }
+
+// ID is the process id, for looking at /proc.
+func (p *Process) ID() int { return p.command.Process.Pid }

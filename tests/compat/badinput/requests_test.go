@@ -1,0 +1,160 @@
+package badinput
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/status"
+	"sternpost.dev/compat/internal/store"
+)
+
+// requestLimit is etcd's default of --max-request-bytes.
+const requestLimit = 1_572_864
+
+// both starts a real etcd and the server under test.
+func both(t *testing.T, flags ...string) map[string]*store.Process {
+	t.Helper()
+	return map[string]*store.Process{
+		"etcd":  store.MustStart(t, store.Tool("etcd"), flags...),
+		"store": store.MustStart(t, store.UnderTest(), flags...),
+	}
+}
+
+// TestSizeBoundary finds the largest value that a put may have. The limit is on the
+// encoded log entry, which holds a request id of 8 to 10 bytes, so the servers may
+// differ by that.
+func TestSizeBoundary(t *testing.T) {
+	largest := map[string]int{}
+	for name, process := range both(t) {
+		client := process.MustDial(t)
+		accepted := func(length int) bool {
+			_, err := client.KV.Put(t.Context(), &pb.PutRequest{Key: []byte("k"), Value: make([]byte, length)})
+			if err != nil && (status.Code(err) != codes.InvalidArgument ||
+				status.Convert(err).Message() != "etcdserver: request is too large") {
+				t.Fatalf("%s refuses %d bytes with %v", name, length, err)
+			}
+			return err == nil
+		}
+		low, high := requestLimit-200, requestLimit+1
+		if !accepted(low) || accepted(high) {
+			t.Fatalf("%s: the limit does not lie between %d and %d", name, low, high)
+		}
+		for high-low > 1 {
+			if middle := (low + high) / 2; accepted(middle) {
+				low = middle
+			} else {
+				high = middle
+			}
+		}
+		largest[name] = low
+	}
+	t.Logf("the largest value: %v", largest)
+	if difference := largest["etcd"] - largest["store"]; difference < -12 || difference > 12 {
+		t.Errorf("the largest values differ: %v", largest)
+	}
+}
+
+// rawCodec sends bytes as they are.
+type rawCodec struct{}
+
+func (rawCodec) Marshal(value any) ([]byte, error) { return *value.(*[]byte), nil }
+func (rawCodec) Unmarshal(data []byte, value any) error {
+	*value.(*[]byte) = bytes.Clone(data)
+	return nil
+}
+func (rawCodec) Name() string { return "proto" }
+
+var _ encoding.Codec = rawCodec{}
+
+// TestNoMessages sends bytes that are no protobuf to every unary method, asks for
+// methods that are not there, and compares the codes with etcd's.
+func TestNoMessages(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	processes := both(t)
+	methods := []string{
+		"/etcdserverpb.KV/Range", "/etcdserverpb.KV/Put", "/etcdserverpb.KV/DeleteRange", "/etcdserverpb.KV/Txn",
+		"/etcdserverpb.KV/Compact", "/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseRevoke",
+		"/etcdserverpb.Lease/LeaseTimeToLive", "/etcdserverpb.Maintenance/HashKV", "/etcdserverpb.Maintenance/Alarm",
+		"/etcdserverpb.KV/Nothing", "/nothing.Nothing/Nothing",
+	}
+	random := rand.New(rand.NewPCG(seed, 1))
+	for range 300 {
+		method := methods[random.IntN(len(methods))]
+		garbage := make([]byte, 1+random.IntN(60))
+		for i := range garbage {
+			garbage[i] = byte(random.IntN(256))
+		}
+		found := map[string]codes.Code{}
+		for name, process := range processes {
+			found[name] = call(t, process, method, garbage)
+		}
+		if found["etcd"] != found["store"] {
+			t.Errorf("%s with %x: etcd answers %v, the store %v", method, garbage, found["etcd"], found["store"])
+		}
+	}
+}
+
+func call(t *testing.T, process *store.Process, method string, message []byte) codes.Code {
+	t.Helper()
+	connection, err := grpc.NewClient("passthrough:///"+process.Endpoint(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var reply []byte
+	return status.Code(connection.Invoke(ctx, method, &message, &reply, grpc.ForceCodec(rawCodec{})))
+}
+
+// TestGarbageFrames sends bytes that are no HTTP, and HTTP/2 that breaks off or makes
+// no sense, while another client is served.
+func TestGarbageFrames(t *testing.T) {
+	process := store.MustStart(t, store.UnderTest())
+	client := process.MustDial(t)
+	preface := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	random := rand.New(rand.NewPCG(7, 7))
+	for n := range 200 {
+		connection, err := net.Dial("tcp", process.Endpoint())
+		if err != nil {
+			t.Fatal(err)
+		}
+		content := make([]byte, random.IntN(2000))
+		for i := range content {
+			content[i] = byte(random.IntN(256))
+		}
+		if n%2 == 0 {
+			content = append([]byte(preface), content...)
+		}
+		if n%5 == 0 {
+			// A SETTINGS frame, then HEADERS on a stream of an impossible length.
+			content = append([]byte(preface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00\xff\xff\xff\x01\x04\x00\x00\x00\x01"), content...)
+		}
+		// The server may close while we write.
+		_, _ = connection.Write(content)
+		if n%3 != 0 {
+			_ = connection.Close()
+		} else {
+			t.Cleanup(func() { _ = connection.Close() })
+		}
+		put := &pb.PutRequest{Key: fmt.Appendf(nil, "k%d", n)}
+		if _, err := client.KV.Put(t.Context(), put); err != nil {
+			t.Fatalf("after %d connections: %v", n, err)
+		}
+	}
+	if !process.Alive() {
+		t.Fatal("the server has ended")
+	}
+}
