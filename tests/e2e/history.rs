@@ -156,7 +156,7 @@ impl History {
     /// Amounts for the reader of a log.
     pub fn summary(&self) -> String {
         format!(
-            "{} acknowledged writes, {} of unknown outcome that happened, {} leases, last revision {}",
+            "{} acknowledged writes, {} unknown that happened, {} leases, last revision {}",
             self.acknowledged_total,
             self.unknown_happened,
             self.leases.len(),

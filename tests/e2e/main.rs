@@ -8,5 +8,6 @@ mod history;
 mod kill;
 mod lifecycle;
 mod load;
+mod methods;
 mod process;
 mod slow_reader;

@@ -1,1 +1,2 @@
+//! Certificates on disk, read and changed, and handshakes with them.
 
