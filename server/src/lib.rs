@@ -1,24 +1,28 @@
-//! Time, network and processes around the storage crate.
+//! Time, network and processes around the storage crate; the member itself.
+//! The library is embeddable: [`run`] is all that the program does after it has
+//! read its command line.
+//!
+//! Arrows: `rpc, watch, http -> runtime -> node -> storage`; `run` puts them
+//! together.
 
+mod bootstrap;
 pub mod cli;
 pub mod config;
 pub mod http;
 pub mod logging;
+mod member_view;
 pub mod metrics;
 pub mod net;
+pub mod node;
+pub mod rpc;
+mod run;
+pub mod runtime;
 pub mod sd_notify;
 pub mod shutdown;
 pub mod signals;
 pub mod tls;
 pub mod version;
+pub mod watch;
 
-/// Runs a member until `shutdown` asks for a stop.
-///
-/// # Errors
-/// Always, until the parts of a member are put together.
-pub async fn run(
-    _config: config::Config,
-    _shutdown: shutdown::Shutdown,
-) -> Result<(), Box<dyn std::error::Error>> {
-    Err("this build of Sternpost cannot run a member yet".into())
-}
+pub use bootstrap::StartError;
+pub use run::run;

@@ -31,7 +31,10 @@ impl EntryStore {
         // The log proves the commit index of its last hard state; the manifest
         // proves that `applied` was committed.
         let commit = restored.hard_state.commit.0.max(applied.0);
-        assert!(commit <= last, "committed {commit} beyond the log's end {last}");
+        assert!(
+            commit <= last,
+            "committed {commit} beyond the log's end {last}"
+        );
         let hard_state = HardState {
             term: restored.hard_state.term.0.max(applied_term.0),
             vote: restored.hard_state.vote.0,
@@ -53,10 +56,17 @@ impl EntryStore {
     /// Adds entries; the first may replace a suffix, never an applied entry.
     pub(super) fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
-        assert!(first.index > self.base.0, "an applied entry would be replaced");
+        assert!(
+            first.index > self.base.0,
+            "an applied entry would be replaced"
+        );
         let keep = first.index - self.base.0 - 1;
-        assert!(keep <= self.entries.len() as u64, "appended entries leave a gap");
-        self.entries.truncate(usize::try_from(keep).expect("bounded by the length"));
+        assert!(
+            keep <= self.entries.len() as u64,
+            "appended entries leave a gap"
+        );
+        self.entries
+            .truncate(usize::try_from(keep).expect("bounded by the length"));
         self.entries.extend(entries.iter().cloned());
     }
 
@@ -86,7 +96,10 @@ impl EntryStore {
 
 impl Storage for EntryStore {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        Ok(RaftState::new(self.hard_state.clone(), self.conf_state.clone()))
+        Ok(RaftState::new(
+            self.hard_state.clone(),
+            self.conf_state.clone(),
+        ))
     }
 
     fn entries(
@@ -99,7 +112,10 @@ impl Storage for EntryStore {
         if low <= self.base.0 {
             return Err(Error::Store(StorageError::Compacted));
         }
-        assert!(high <= self.last() + 1, "entries are asked beyond the log's end");
+        assert!(
+            high <= self.last() + 1,
+            "entries are asked beyond the log's end"
+        );
         let mut room = max_size.into().unwrap_or(u64::MAX);
         let mut taken = Vec::new();
         for entry in self.entries.range(self.position(low)..self.position(high)) {

@@ -113,6 +113,12 @@ pub struct Node {
     riding_hard_state: Option<HardState>,
 }
 
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node {:x} in term {}", self.id.0, self.term().0)
+    }
+}
+
 impl Node {
     /// Starts from what was restored. A single voter campaigns at once.
     ///
@@ -135,12 +141,18 @@ impl Node {
         };
         let store = EntryStore::new(restored);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let mut raw =
-            RawNode::new(&config, store, &logger).expect("the configuration is valid by construction");
+        let mut raw = RawNode::new(&config, store, &logger)
+            .expect("the configuration is valid by construction");
         if alone {
-            raw.campaign().expect("a voter of the configuration may campaign");
+            raw.campaign()
+                .expect("a voter of the configuration may campaign");
         }
-        Node { raw, id, flushing: None, riding_hard_state: None }
+        Node {
+            raw,
+            id,
+            flushing: None,
+            riding_hard_state: None,
+        }
     }
 
     /// Takes one input.
@@ -171,8 +183,8 @@ impl Node {
         }
     }
 
-    /// What is to be done now; None when nothing is. While an append is being
-    /// flushed only commits and messages come out.
+    /// What is to be done now; None when nothing is, and while an append is
+    /// being flushed (with one voter nothing could be).
     pub fn poll(&mut self) -> Option<Output> {
         if self.flushing.is_some() || !self.raw.has_ready() {
             return None;
@@ -182,7 +194,11 @@ impl Node {
             messages: ready.take_messages(),
             append: None,
             messages_after_append: ready.take_persisted_messages(),
-            committed: ready.take_committed_entries().into_iter().map(from_raft).collect(),
+            committed: ready
+                .take_committed_entries()
+                .into_iter()
+                .map(from_raft)
+                .collect(),
         };
         assert!(ready.snapshot().is_empty(), "no member sends snapshots yet");
 
@@ -260,7 +276,11 @@ impl Node {
         );
         if let Some((index, term)) = last {
             let held = self.raw.store().term_of(index);
-            assert_eq!(held, Some(term), "the durable entry at {index:?} was replaced meanwhile");
+            assert_eq!(
+                held,
+                Some(term),
+                "the durable entry at {index:?} was replaced meanwhile"
+            );
         }
         self.raw.on_persist_ready(number.0);
     }
@@ -294,5 +314,8 @@ fn to_raft(entry: &LogEntry) -> Entry {
 }
 
 fn conf_state(voters: &[MemberId]) -> ConfState {
-    ConfState { voters: voters.iter().map(|id| id.0).collect(), ..ConfState::default() }
+    ConfState {
+        voters: voters.iter().map(|id| id.0).collect(),
+        ..ConfState::default()
+    }
 }

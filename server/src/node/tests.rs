@@ -3,7 +3,10 @@
 use super::*;
 
 const ALONE: MemberId = MemberId(7);
-const TIMING: Timing = Timing { election_ticks: 10, heartbeat_ticks: 1 };
+const TIMING: Timing = Timing {
+    election_ticks: 10,
+    heartbeat_ticks: 1,
+};
 
 fn fresh() -> Node {
     restored(Restored {
@@ -40,7 +43,10 @@ fn a_single_voter_leads_once_its_first_entry_is_durable() {
     let mut node = fresh();
     let output = node.poll().unwrap();
     let append = output.append.unwrap();
-    assert!(output.committed.is_empty(), "nothing is committed before it is durable");
+    assert!(
+        output.committed.is_empty(),
+        "nothing is committed before it is durable"
+    );
     assert!(!node.reads_are_current());
     assert_eq!(append.hard_state.unwrap().term, Term(1));
     assert_eq!(append.entries.len(), 1);
@@ -66,7 +72,11 @@ fn proposals_wait_while_an_append_is_flushed_and_then_share_one() {
     assert_eq!(output.committed.len(), 1);
     let second = output.append.unwrap();
     assert_eq!(second.entries.len(), 2);
-    assert_eq!(second.hard_state.unwrap().commit, first.last().unwrap().0, "the commit rides along");
+    assert_eq!(
+        second.hard_state.unwrap().commit,
+        first.last().unwrap().0,
+        "the commit rides along"
+    );
 }
 
 #[test]
@@ -79,7 +89,11 @@ fn a_restart_commits_every_entry_of_its_log() {
         let (appends, _) = settle(&mut node);
         entries.extend(appends.into_iter().flat_map(|append| append.entries));
     }
-    let hard_state = HardState { term: Term(1), vote: ALONE, commit: LogIndex(2) };
+    let hard_state = HardState {
+        term: Term(1),
+        vote: ALONE,
+        commit: LogIndex(2),
+    };
     let mut again = restored(Restored {
         hard_state,
         applied: (LogIndex(1), Term(1)),
@@ -88,7 +102,14 @@ fn a_restart_commits_every_entry_of_its_log() {
     });
     let (_, committed) = settle(&mut again);
     let data: Vec<_> = committed.iter().map(|entry| entry.data.clone()).collect();
-    assert_eq!(data, [Bytes::from_static(b"x"), Bytes::from_static(b"y"), Bytes::new()]);
+    assert_eq!(
+        data,
+        [
+            Bytes::from_static(b"x"),
+            Bytes::from_static(b"y"),
+            Bytes::new()
+        ]
+    );
     assert_eq!(again.term(), Term(2));
 }
 
@@ -97,5 +118,8 @@ fn a_restart_commits_every_entry_of_its_log() {
 fn an_append_nobody_asked_for_is_never_acknowledged() {
     let mut node = fresh();
     let append = node.poll().unwrap().append.unwrap();
-    node.step(Input::Persisted(append.number, Some((LogIndex(9), Term(1)))));
+    node.step(Input::Persisted(
+        append.number,
+        Some((LogIndex(9), Term(1))),
+    ));
 }

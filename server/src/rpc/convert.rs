@@ -10,6 +10,7 @@ use storage::apply::command::{
     SortTarget, Txn,
 };
 use storage::apply::{OpResult, Projection, TxnResult};
+use storage::mvcc::key_value::Fields;
 use storage::types::{EncodedKeyValue, KeyValueRef, LeaseId, MemberId};
 use tonic::Status;
 
@@ -35,7 +36,10 @@ pub fn range(request: pb::RangeRequest) -> Result<Range, Status> {
         _ => return Err(invalid::sort_option()),
     };
     Ok(Range {
-        range: KeyRange { key: request.key, range_end: request.range_end },
+        range: KeyRange {
+            key: request.key,
+            range_end: request.range_end,
+        },
         limit: request.limit,
         revision: request.revision,
         sort_order,
@@ -66,7 +70,10 @@ pub fn put(request: pb::PutRequest) -> Put {
 #[must_use]
 pub fn delete_range(request: pb::DeleteRangeRequest) -> DeleteRange {
     DeleteRange {
-        range: KeyRange { key: request.key, range_end: request.range_end },
+        range: KeyRange {
+            key: request.key,
+            range_end: request.range_end,
+        },
         prev_kv: request.prev_kv,
     }
 }
@@ -102,7 +109,10 @@ fn operations(list: Vec<pb::RequestOp>) -> Result<Vec<RequestOp>, Status> {
 /// etcd reads the variant of the union that belongs to the target and finds
 /// zero, or nothing, when another one is set.
 fn compare(compare: pb::Compare) -> Compare {
-    let range = KeyRange { key: compare.key, range_end: compare.range_end };
+    let range = KeyRange {
+        key: compare.key,
+        range_end: compare.range_end,
+    };
     let union = compare.target_union;
     let number = match (compare.target, &union) {
         (0, Some(TargetUnion::Version(number)))
@@ -122,7 +132,11 @@ fn compare(compare: pb::Compare) -> Compare {
         4 => CompareTarget::Lease(number),
         _ => return unknown_target(compare.result, range),
     };
-    Compare { result: compare.result, target, range }
+    Compare {
+        result: compare.result,
+        target,
+        range,
+    }
 }
 
 /// A target that etcd does not know compares as equal: "equal" always holds,
@@ -132,7 +146,11 @@ fn unknown_target(result: i32, range: KeyRange) -> Compare {
     const ALWAYS_HOLDS: i32 = -1;
     let known_and_never = (1..=3).contains(&result);
     let result = if known_and_never { LESS } else { ALWAYS_HOLDS };
-    Compare { result, target: CompareTarget::Version(i64::MIN), range }
+    Compare {
+        result,
+        target: CompareTarget::Version(i64::MIN),
+        range,
+    }
 }
 
 /// A stored key-value as a message, for answers that are built as messages.
@@ -150,7 +168,10 @@ pub fn resident(reference: &KeyValueRef) -> mvccpb::KeyValue {
     match reference {
         KeyValueRef::Resident(encoded) => key_value(encoded),
         KeyValueRef::Stored(meta) => {
-            unreachable!("revision {:?} was brought into memory before", meta.revision)
+            unreachable!(
+                "revision {:?} was brought into memory before",
+                meta.revision
+            )
         }
     }
 }
@@ -174,7 +195,7 @@ fn operation_result(result: OpResult) -> pb::ResponseOp {
             kvs: range
                 .key_values
                 .iter()
-                .map(|reference| projected(reference, range.projection))
+                .map(|reference| key_value(&projected(reference, range.projection)))
                 .collect(),
             more: range.more,
             count: range.count,
@@ -183,28 +204,46 @@ fn operation_result(result: OpResult) -> pb::ResponseOp {
             header: revision_header(revision),
             prev_kv: previous.as_ref().map(resident),
         }),
-        OpResult::DeleteRange { revision, deleted, previous } => {
-            Response::ResponseDeleteRange(pb::DeleteRangeResponse {
-                header: revision_header(revision),
-                deleted,
-                prev_kvs: previous.iter().map(resident).collect(),
-            })
-        }
+        OpResult::DeleteRange {
+            revision,
+            deleted,
+            previous,
+        } => Response::ResponseDeleteRange(pb::DeleteRangeResponse {
+            header: revision_header(revision),
+            deleted,
+            prev_kvs: previous.iter().map(resident).collect(),
+        }),
         OpResult::Txn(nested) => Response::ResponseTxn(txn_result(nested)),
     };
-    pb::ResponseOp { response: Some(response) }
+    pb::ResponseOp {
+        response: Some(response),
+    }
 }
 
 fn revision_header(revision: i64) -> Option<pb::ResponseHeader> {
-    Some(pb::ResponseHeader { revision, ..Default::default() })
+    Some(pb::ResponseHeader {
+        revision,
+        ..Default::default()
+    })
 }
 
-fn projected(reference: &KeyValueRef, projection: Projection) -> mvccpb::KeyValue {
-    match projection {
-        Projection::Whole => resident(reference),
-        Projection::WithoutValueAndLease | Projection::WithoutValue => {
-            key_value(&reference.projected(projection == Projection::WithoutValue))
+/// What of a key-value goes out. A whole one must be in memory.
+#[must_use]
+pub fn projected(reference: &KeyValueRef, projection: Projection) -> EncodedKeyValue {
+    match (projection, reference) {
+        (Projection::Whole, KeyValueRef::Resident(encoded)) => encoded.clone(),
+        (Projection::Whole, KeyValueRef::Stored(meta)) => {
+            unreachable!(
+                "revision {:?} was brought into memory before",
+                meta.revision
+            )
         }
+        (Projection::WithoutValueAndLease, _) => reference.keys_only(),
+        (Projection::WithoutValue, _) => Fields {
+            value: &[],
+            ..reference.fields()
+        }
+        .encode(),
     }
 }
 
@@ -215,5 +254,8 @@ pub fn alarm_member((member, alarm): (MemberId, Alarm)) -> pb::AlarmMember {
         Alarm::NoSpace => pb::AlarmType::Nospace,
         Alarm::Corrupt => pb::AlarmType::Corrupt,
     };
-    pb::AlarmMember { member_id: member.0, alarm: alarm.into() }
+    pb::AlarmMember {
+        member_id: member.0,
+        alarm: alarm.into(),
+    }
 }

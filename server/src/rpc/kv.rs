@@ -28,7 +28,10 @@ pub(super) async fn put(
 ) -> Result<pb::PutResponse, Status> {
     validate::put(&request)?;
     check_size(context, &request)?;
-    let applied = context.handle.propose(Command::Put(convert::put(request))).await?;
+    let applied = context
+        .handle
+        .propose(Command::Put(convert::put(request)))
+        .await?;
     let Response::Put { previous } = applied.response else {
         unreachable!("a put is answered as a put");
     };
@@ -84,25 +87,36 @@ pub(super) async fn compact(
     request: pb::CompactionRequest,
 ) -> Result<pb::CompactionResponse, Status> {
     let revision = request.revision;
-    let applied = context.handle.propose(Command::Compact { revision }).await?;
+    let applied = context
+        .handle
+        .propose(Command::Compact { revision })
+        .await?;
     if request.physical {
         context.handle.purged(revision).await?;
     }
-    Ok(pb::CompactionResponse { header: Some(context.handle.view().header(applied.revision)) })
+    Ok(pb::CompactionResponse {
+        header: Some(context.handle.view().header(applied.revision)),
+    })
 }
 
 /// A read-only transaction needs no barrier when every read in it is
 /// serializable (contract 1.7).
 fn only_serializable_reads(request: &pb::TxnRequest) -> bool {
-    request.success.iter().chain(&request.failure).all(|operation| match &operation.request {
-        Some(Request::RequestRange(range)) => range.serializable,
-        _ => false,
-    })
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .all(|operation| match &operation.request {
+            Some(Request::RequestRange(range)) => range.serializable,
+            _ => false,
+        })
 }
 
 async fn txn_response(context: &Context, mut result: TxnResult, revision: i64) -> pb::TxnResponse {
     let mut references = Vec::new();
-    for_each_reference(&mut result, &mut |reference| references.push(reference.clone()));
+    for_each_reference(&mut result, &mut |reference| {
+        references.push(reference.clone())
+    });
     context.handle.values().make_resident(&mut references).await;
     let mut resident = references.into_iter();
     for_each_reference(&mut result, &mut |reference| {

@@ -17,7 +17,7 @@ mod snapshot;
 pub mod status;
 mod validate;
 
-pub use dispatch::{METHODS, MethodKind, Service};
+pub use dispatch::{METHODS, Routed, Service};
 
 use std::time::Duration;
 
@@ -55,7 +55,8 @@ impl Options {
     /// The largest message that is read from a client.
     #[must_use]
     pub fn receive_bytes_max(&self) -> usize {
-        self.request_bytes_max.saturating_add(RECEIVE_OVERHEAD_BYTES)
+        self.request_bytes_max
+            .saturating_add(RECEIVE_OVERHEAD_BYTES)
     }
 
     /// How a watch stream is served.

@@ -14,6 +14,7 @@ impl From<Rejected> for Status {
             Rejected::Stopped => Status::unavailable("etcdserver: server stopped"),
             Rejected::TimedOut => Status::unavailable("etcdserver: request timed out"),
             // etcd sends this one as Unknown (contract 2, "facts that differ").
+            Rejected::TooDeep => invalid::too_many_operations(),
             Rejected::TooManyRequests => Status::unknown("etcdserver: too many requests"),
         }
     }
@@ -23,19 +24,22 @@ impl From<Rejected> for Status {
 #[must_use]
 pub fn refused(refusal: &Refusal) -> Status {
     let (code, text) = match refusal {
-        Refusal::Compacted => {
-            (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted")
-        }
-        Refusal::FutureRevision => {
-            (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
-        }
+        Refusal::Compacted => (
+            Code::OutOfRange,
+            "etcdserver: mvcc: required revision has been compacted",
+        ),
+        Refusal::FutureRevision => (
+            Code::OutOfRange,
+            "etcdserver: mvcc: required revision is a future revision",
+        ),
         Refusal::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
         Refusal::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
         Refusal::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
         Refusal::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
-        Refusal::NoSpace => {
-            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
-        }
+        Refusal::NoSpace => (
+            Code::ResourceExhausted,
+            "etcdserver: mvcc: database space exceeded",
+        ),
         Refusal::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
     };
     Status::new(code, text)

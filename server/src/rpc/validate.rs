@@ -65,7 +65,11 @@ pub fn txn(request: &pb::TxnRequest, operations_max: usize) -> Result<(), Status
 }
 
 fn budget(request: &pb::TxnRequest, operations_max: usize) -> Result<(), Status> {
-    let used = request.compare.len().max(request.success.len()).max(request.failure.len());
+    let used = request
+        .compare
+        .len()
+        .max(request.success.len())
+        .max(request.failure.len());
     let Some(left) = operations_max.checked_sub(used) else {
         return Err(invalid::too_many_operations());
     };
@@ -102,7 +106,9 @@ fn keys_changed(list: &[pb::RequestOp]) -> Result<Changed<'_>, Status> {
         }
     }
     for operation in list {
-        let Some(Request::RequestTxn(nested)) = &operation.request else { continue };
+        let Some(Request::RequestTxn(nested)) = &operation.request else {
+            continue;
+        };
         let then = keys_changed(&nested.success)?;
         let otherwise = keys_changed(&nested.failure)?;
         // One key in both branches is fine: only one of them is taken.
@@ -119,9 +125,16 @@ fn keys_changed(list: &[pb::RequestOp]) -> Result<Changed<'_>, Status> {
         changed.deletes.extend(otherwise.deletes);
     }
     for operation in list {
-        let Some(Request::RequestPut(put)) = &operation.request else { continue };
+        let Some(Request::RequestPut(put)) = &operation.request else {
+            continue;
+        };
         let duplicate = !changed.puts.insert(&put.key);
-        if duplicate || changed.deletes.iter().any(|delete| deletes(delete, &put.key)) {
+        if duplicate
+            || changed
+                .deletes
+                .iter()
+                .any(|delete| deletes(delete, &put.key))
+        {
             return Err(invalid::duplicate_key());
         }
     }
@@ -142,8 +155,13 @@ mod tests {
     use super::*;
 
     fn put_op(key: &'static str) -> pb::RequestOp {
-        let put = pb::PutRequest { key: key.into(), ..Default::default() };
-        pb::RequestOp { request: Some(Request::RequestPut(put)) }
+        let put = pb::PutRequest {
+            key: key.into(),
+            ..Default::default()
+        };
+        pb::RequestOp {
+            request: Some(Request::RequestPut(put)),
+        }
     }
 
     fn delete_op(key: &'static str, range_end: &'static str) -> pb::RequestOp {
@@ -152,24 +170,42 @@ mod tests {
             range_end: range_end.into(),
             prev_kv: false,
         };
-        pb::RequestOp { request: Some(Request::RequestDeleteRange(delete)) }
+        pb::RequestOp {
+            request: Some(Request::RequestDeleteRange(delete)),
+        }
     }
 
     fn nested(success: Vec<pb::RequestOp>, failure: Vec<pb::RequestOp>) -> pb::RequestOp {
-        let txn = pb::TxnRequest { compare: Vec::new(), success, failure };
-        pb::RequestOp { request: Some(Request::RequestTxn(txn)) }
+        let txn = pb::TxnRequest {
+            compare: Vec::new(),
+            success,
+            failure,
+        };
+        pb::RequestOp {
+            request: Some(Request::RequestTxn(txn)),
+        }
     }
 
     fn message(success: Vec<pb::RequestOp>) -> Option<String> {
-        let request = pb::TxnRequest { compare: Vec::new(), success, failure: Vec::new() };
-        txn(&request, 128).err().map(|status| status.message().to_owned())
+        let request = pb::TxnRequest {
+            compare: Vec::new(),
+            success,
+            failure: Vec::new(),
+        };
+        txn(&request, 128)
+            .err()
+            .map(|status| status.message().to_owned())
     }
 
     #[test]
     fn the_budget_is_checked_at_its_limit() {
         for (operations, allowed) in [(127, true), (128, true), (129, false)] {
             let deletes = vec![delete_op("a", ""); operations];
-            assert_eq!(message(deletes).is_none(), allowed, "{operations} operations");
+            assert_eq!(
+                message(deletes).is_none(),
+                allowed,
+                "{operations} operations"
+            );
         }
         let mut deep = delete_op("a", "");
         for _ in 0..127 {
@@ -188,12 +224,28 @@ mod tests {
         assert_eq!(message(vec![put_op("b"), delete_op("a", "c")]), text);
         assert_eq!(message(vec![delete_op("b", ""), put_op("b")]), text);
         assert_eq!(message(vec![delete_op("a", "c"), delete_op("b", "")]), None);
-        assert_eq!(message(vec![put_op("b"), delete_op("a", "\0")]), None, "etcd's quirk");
-        assert_eq!(message(vec![nested(vec![put_op("a")], vec![put_op("a")])]), None);
-        let twice = vec![nested(vec![put_op("a")], vec![]), nested(vec![put_op("a")], vec![])];
+        assert_eq!(
+            message(vec![put_op("b"), delete_op("a", "\0")]),
+            None,
+            "etcd's quirk"
+        );
+        assert_eq!(
+            message(vec![nested(vec![put_op("a")], vec![put_op("a")])]),
+            None
+        );
+        let twice = vec![
+            nested(vec![put_op("a")], vec![]),
+            nested(vec![put_op("a")], vec![]),
+        ];
         assert_eq!(message(twice), text);
-        assert_eq!(message(vec![nested(vec![put_op("a")], vec![]), put_op("a")]), text);
+        assert_eq!(
+            message(vec![nested(vec![put_op("a")], vec![]), put_op("a")]),
+            text
+        );
         let empty = pb::RequestOp { request: None };
-        assert_eq!(message(vec![empty]).as_deref(), Some("etcdserver: key not found"));
+        assert_eq!(
+            message(vec![empty]).as_deref(),
+            Some("etcdserver: key not found")
+        );
     }
 }

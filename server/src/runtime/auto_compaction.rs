@@ -71,6 +71,10 @@ async fn compact(handle: &Handle, revision: i64) {
     }
     tracing::info!(revision, "starting auto compaction");
     if let Err(rejected) = handle.propose(Command::Compact { revision }).await {
-        tracing::warn!(revision, ?rejected, "auto compaction was refused; trying again later");
+        tracing::warn!(
+            revision,
+            ?rejected,
+            "auto compaction was refused; trying again later"
+        );
     }
 }

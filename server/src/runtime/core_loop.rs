@@ -15,7 +15,7 @@ use storage::apply::command::{Alarm, Command, Envelope};
 use storage::apply::{EntryData, LeaseChange, Outcome, StateMachine, codec};
 use storage::error::{Fatal, Refusal};
 use storage::raft_log::{EntryKind, GroupNumber, LogEntry, RaftLog};
-use storage::types::{LogIndex, RequestId, RevisionEvents, Term};
+use storage::types::{LogIndex, RevisionEvents, Term};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -90,7 +90,15 @@ impl Core {
     /// Puts the loop together; [`Core::run`] runs it.
     #[must_use]
     pub fn new(parts: Parts) -> (Core, Handle) {
-        let Parts { identity, node, log, machine, values, tick, election_timeout } = parts;
+        let Parts {
+            identity,
+            node,
+            log,
+            machine,
+            values,
+            tick,
+            election_timeout,
+        } = parts;
         let view = Arc::new(View::new(identity));
         let hub = Arc::new(Hub::new(machine.mvcc().current_revision()));
         let (sender, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
@@ -129,7 +137,8 @@ impl Core {
             handle: handle.clone(),
         };
         core.publish();
-        core.view.publish_alarms(core.machine.alarms().iter().collect());
+        core.view
+            .publish_alarms(core.machine.alarms().iter().collect());
         (core, handle)
     }
 
@@ -174,7 +183,9 @@ impl Core {
     /// Lets the node decide until it waits for a flush or for input.
     fn turn(&mut self) {
         while self.in_flight.is_none() {
-            let Some(output) = self.node.poll() else { break };
+            let Some(output) = self.node.poll() else {
+                break;
+            };
             assert!(
                 output.messages.is_empty() && output.messages_after_append.is_empty(),
                 "a single voter has nobody to send to"
@@ -190,7 +201,8 @@ impl Core {
             }
             self.apply(output.committed);
         }
-        self.view.publish_consensus(&self.node, self.machine.applied_index());
+        self.view
+            .publish_consensus(&self.node, self.machine.applied_index());
     }
 
     fn group_flushed(&mut self, group: GroupNumber) {
@@ -225,7 +237,9 @@ impl Core {
 
     /// Applies committed entries and answers those who wait for them.
     fn apply(&mut self, committed: Vec<LogEntry>) {
-        let Some(last) = committed.last().map(|entry| entry.index) else { return };
+        let Some(last) = committed.last().map(|entry| entry.index) else {
+            return;
+        };
         // What a response of this group names was readable before the group.
         let pin = self.pins.pin(self.machine.mvcc().compacted_revision());
         let mut outcomes = Vec::with_capacity(committed.len());
@@ -248,7 +262,10 @@ impl Core {
             self.machine.skip(entry.index, entry.term);
             return None;
         }
-        let place = self.log.data_place(entry.index).expect("an unapplied entry has its place");
+        let place = self
+            .log
+            .data_place(entry.index)
+            .expect("an unapplied entry has its place");
         let envelope = match codec::decode(&entry.data) {
             Ok(envelope) => envelope,
             Err(error) => die(&Fatal::corruption(
@@ -258,9 +275,14 @@ impl Core {
             )),
         };
         self.bring_in(&envelope.command);
-        let data =
-            EntryData { bytes: entry.data.clone(), segment: place.segment, offset: place.offset };
-        let outcome = self.machine.apply(entry.index, entry.term, &data, &envelope);
+        let data = EntryData {
+            bytes: entry.data.clone(),
+            segment: place.segment,
+            offset: place.offset,
+        };
+        let outcome = self
+            .machine
+            .apply(entry.index, entry.term, &data, &envelope);
         let now = Instant::now();
         for change in &outcome.lease_changes {
             match *change {
@@ -273,7 +295,8 @@ impl Core {
         match envelope.command {
             Command::Compact { .. } if outcome.result.is_ok() => self.compacted(),
             Command::Alarm { .. } => {
-                self.view.publish_alarms(self.machine.alarms().iter().collect());
+                self.view
+                    .publish_alarms(self.machine.alarms().iter().collect());
             }
             _ => {}
         }
@@ -317,13 +340,17 @@ impl Core {
         if outcome.over_quota {
             self.raise_no_space();
         }
-        let Some(reply) = self.proposals.take(outcome.request_id) else { return };
+        let Some(reply) = self.proposals.take(outcome.request_id) else {
+            return;
+        };
         let result = match outcome.result {
             // Applied and refused at once: contract 1.13, trap 15.
             Ok(_) if outcome.over_quota => Err(Rejected::Refusal(Refusal::NoSpace)),
-            Ok(response) => {
-                Ok(Applied { revision: outcome.revision, response, pin: pin.clone() })
-            }
+            Ok(response) => Ok(Applied {
+                revision: outcome.revision,
+                response,
+                pin: pin.clone(),
+            }),
             Err(refusal) => Err(Rejected::Refusal(refusal)),
         };
         send(reply, result);
@@ -334,9 +361,17 @@ impl Core {
         if let Err(rejected) = self.admit(&command) {
             return send(reply, Err(rejected));
         }
-        let id = self.proposals.next_id(self.node.term());
-        self.proposals.wait(id, reply);
-        self.step_proposal(id, command);
+        let request_id = self.proposals.next_id(self.node.term());
+        match codec::encode(&Envelope {
+            request_id,
+            command,
+        }) {
+            Ok(data) => {
+                self.proposals.wait(request_id, reply);
+                self.node.step(Input::Propose(data));
+            }
+            Err(_) => send(reply, Err(Rejected::TooDeep)),
+        }
     }
 
     fn admit(&mut self, command: &Command) -> Result<(), Rejected> {
@@ -349,7 +384,12 @@ impl Core {
         if matches!(command, Command::Alarm { .. }) {
             return Ok(());
         }
-        let active = |wanted| self.machine.alarms().iter().any(|(_, alarm)| alarm == wanted);
+        let active = |wanted| {
+            self.machine
+                .alarms()
+                .iter()
+                .any(|(_, alarm)| alarm == wanted)
+        };
         if active(Alarm::Corrupt) {
             return Err(Rejected::Refusal(Refusal::Corrupt));
         }
@@ -366,35 +406,45 @@ impl Core {
 
     fn raise_no_space(&mut self) {
         let member = self.view.identity().member_id;
-        let raised = self.machine.alarms().iter().any(|entry| entry == (member, Alarm::NoSpace));
+        let raised = self
+            .machine
+            .alarms()
+            .iter()
+            .any(|entry| entry == (member, Alarm::NoSpace));
         if !raised {
             tracing::warn!(
                 quota = "backend quota is used up",
                 "raising alarm NOSPACE: compact, then disarm the alarm"
             );
             let alarm = Alarm::NoSpace;
-            self.propose_unattended(Command::Alarm { activate: true, member, alarm });
+            self.propose_unattended(Command::Alarm {
+                activate: true,
+                member,
+                alarm,
+            });
         }
     }
 
     /// Proposes something that nobody waits for.
     fn propose_unattended(&mut self, command: Command) {
         if self.node.is_leader() {
-            let id = self.proposals.next_id(self.node.term());
-            self.step_proposal(id, command);
+            let request_id = self.proposals.next_id(self.node.term());
+            let data = codec::encode(&Envelope {
+                request_id,
+                command,
+            });
+            let data = data.expect("what the loop proposes by itself is not nested");
+            self.node.step(Input::Propose(data));
         }
-    }
-
-    fn step_proposal(&mut self, request_id: RequestId, command: Command) {
-        let data = codec::encode(&Envelope { request_id, command });
-        self.node.step(Input::Propose(data));
     }
 
     fn expire_leases(&mut self) {
         if !self.node.is_leader() {
             return;
         }
-        let expired = self.lessor.take_expired(Instant::now(), EXPIRED_LEASES_PER_SCAN);
+        let expired = self
+            .lessor
+            .take_expired(Instant::now(), EXPIRED_LEASES_PER_SCAN);
         for lease in expired {
             self.propose_unattended(Command::LeaseRevoke { lease });
         }
@@ -403,5 +453,5 @@ impl Core {
 
 /// Answers; a caller that has gone is no error.
 pub(super) fn send<T>(reply: Reply<T>, answer: Result<T, Rejected>) {
-    reply.send(answer).map_or((), |()| ());
+    drop(reply.send(answer));
 }

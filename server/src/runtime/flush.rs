@@ -42,11 +42,16 @@ impl Flusher {
 
     /// Hands over one group; there is never more than one under way.
     pub(super) fn submit(&self, write: GroupWrite) {
-        self.writes.try_send(write).expect("one flush at a time, and the log thread lives");
+        self.writes
+            .try_send(write)
+            .expect("one flush at a time, and the log thread lives");
     }
 
     /// The number of the group that became durable. Cancel safe.
     pub(super) async fn flushed(&mut self) -> GroupNumber {
-        self.done.recv().await.expect("the log thread lives as long as the core loop")
+        self.done
+            .recv()
+            .await
+            .expect("the log thread lives as long as the core loop")
     }
 }

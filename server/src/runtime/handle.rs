@@ -33,6 +33,8 @@ pub enum Rejected {
     TimedOut,
     /// Too many writes wait.
     TooManyRequests,
+    /// A transaction is nested deeper than an entry may be.
+    TooDeep,
 }
 
 impl From<Refusal> for Rejected {
@@ -62,7 +64,14 @@ impl Handle {
         election_timeout: Duration,
     ) -> Handle {
         let request_timeout = REQUEST_TIMEOUT_BASE + 2 * election_timeout;
-        Handle { requests, view, hub, values, stop, request_timeout }
+        Handle {
+            requests,
+            view,
+            hub,
+            values,
+            stop,
+            request_timeout,
+        }
     }
 
     /// The published numbers.
@@ -83,11 +92,17 @@ impl Handle {
         &self.values
     }
 
+    /// How long an answer may take (contract 8).
+    #[must_use]
+    pub fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
     /// Completes when the member stops.
     pub async fn stopped(&self) {
         let mut stop = self.stop.clone();
         // An error means that the core loop is gone, which is a stop as well.
-        stop.wait_for(|stop| *stop).await.map_or((), |_| ());
+        drop(stop.wait_for(|stop| *stop).await);
     }
 
     /// Writes through the log; answers once flushed, applied and visible.
@@ -103,7 +118,12 @@ impl Handle {
     /// # Errors
     /// [`Rejected`].
     pub async fn read_txn(&self, txn: Txn, linearizable: bool) -> Result<ReadTxn, Rejected> {
-        self.ask(|reply| Request::ReadTxn { txn, linearizable, reply }).await
+        self.ask(|reply| Request::ReadTxn {
+            txn,
+            linearizable,
+            reply,
+        })
+        .await
     }
 
     /// Begins a read; `first_slice` bounds the key-values that come with the answer.
@@ -116,7 +136,13 @@ impl Handle {
         linearizable: bool,
         first_slice: usize,
     ) -> Result<OpenedRead, Rejected> {
-        self.ask(|reply| Request::OpenRead { range, linearizable, first_slice, reply }).await
+        self.ask(|reply| Request::OpenRead {
+            range,
+            linearizable,
+            first_slice,
+            reply,
+        })
+        .await
     }
 
     /// More key-values of an open read, at most `limit`.
@@ -130,7 +156,13 @@ impl Handle {
         limit: usize,
     ) -> Result<ReadSlice, Rejected> {
         let pin = pin.clone();
-        self.ask(|reply| Request::ReadSlice { bounds, pin, limit, reply }).await
+        self.ask(|reply| Request::ReadSlice {
+            bounds,
+            pin,
+            limit,
+            reply,
+        })
+        .await
     }
 
     /// Counts keys at the pinned revision, a slice at a time.
@@ -139,7 +171,8 @@ impl Handle {
     /// `Compacted` once the pin was revoked.
     pub async fn count_slice(&self, bounds: Bounds, pin: &Pin) -> Result<CountSlice, Rejected> {
         let pin = pin.clone();
-        self.ask(|reply| Request::CountSlice { bounds, pin, reply }).await
+        self.ask(|reply| Request::CountSlice { bounds, pin, reply })
+            .await
     }
 
     /// Tells how many keys are left from `next` on at `revision`, so that the
@@ -151,7 +184,12 @@ impl Handle {
         next: Vec<u8>,
         remaining: i64,
     ) {
-        let request = Request::RememberCount { range_end, revision, next, remaining };
+        let request = Request::RememberCount {
+            range_end,
+            revision,
+            next,
+            remaining,
+        };
         // Only a stopping member does not take it; then it is of no use.
         self.requests.send(request).await.unwrap_or(());
     }
@@ -169,7 +207,12 @@ impl Handle {
     /// # Errors
     /// `Stopped`.
     pub async fn history(&self, from: i64, revisions_max: usize) -> Result<History, Rejected> {
-        self.ask(|reply| Request::History { from, revisions_max, reply }).await
+        self.ask(|reply| Request::History {
+            from,
+            revisions_max,
+            reply,
+        })
+        .await
     }
 
     /// Completes once everything that a compaction made garbage is purged.
@@ -197,7 +240,8 @@ impl Handle {
         lease: LeaseId,
         keys: bool,
     ) -> Result<Option<LeaseState>, Rejected> {
-        self.ask(|reply| Request::LeaseState { lease, keys, reply }).await
+        self.ask(|reply| Request::LeaseState { lease, keys, reply })
+            .await
     }
 
     /// All leases by remaining time.
@@ -246,7 +290,10 @@ impl Handle {
     /// Keeps the hash of a compaction for later questions.
     pub async fn remember_compaction_hash(&self, result: HashKvResult) {
         // Only a stopping member does not take it; then it is of no use.
-        self.requests.send(Request::RememberHash { result }).await.unwrap_or(());
+        self.requests
+            .send(Request::RememberHash { result })
+            .await
+            .unwrap_or(());
     }
 
     /// Pins the present for a snapshot.
@@ -257,18 +304,27 @@ impl Handle {
         self.ask(|reply| Request::SnapshotStart { reply }).await
     }
 
-    /// Records up to the pinned revision, in revision order.
+    /// Records in revision order; `compacted` in them is told as of a compaction
+    /// at `compacted_revision`.
     ///
     /// # Errors
     /// `Compacted` once the pin was revoked.
     pub async fn records(
         &self,
         after: Revision,
+        compacted_revision: i64,
         pin: &Pin,
         limit: usize,
     ) -> Result<Vec<RecordView>, Rejected> {
         let pin = pin.clone();
-        self.ask(|reply| Request::Records { after, pin, limit, reply }).await
+        self.ask(|reply| Request::Records {
+            after,
+            compacted_revision,
+            pin,
+            limit,
+            reply,
+        })
+        .await
     }
 
     /// Numbers of one moment.
@@ -282,7 +338,10 @@ impl Handle {
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Rejected> {
         let (reply, answer) = oneshot::channel();
         let exchange = async {
-            self.requests.send(request(reply)).await.map_err(|_| Rejected::Stopped)?;
+            self.requests
+                .send(request(reply))
+                .await
+                .map_err(|_| Rejected::Stopped)?;
             answer.await.map_err(|_| Rejected::Stopped)?
         };
         match tokio::time::timeout(self.request_timeout, exchange).await {

@@ -28,7 +28,11 @@ impl Lessor {
     /// A lease began, or was restored with its full time.
     pub(super) fn granted(&mut self, lease: LeaseId, ttl_seconds: i64, now: Instant) {
         let deadline = deadline(now, ttl_seconds);
-        let countdown = Countdown { ttl_seconds, deadline, revoking: false };
+        let countdown = Countdown {
+            ttl_seconds,
+            deadline,
+            revoking: false,
+        };
         let before = self.deadlines.insert(lease, countdown);
         assert!(before.is_none(), "a lease is granted once");
         self.by_deadline.insert((deadline, lease));
@@ -36,7 +40,10 @@ impl Lessor {
 
     /// A lease is gone.
     pub(super) fn revoked(&mut self, lease: LeaseId) {
-        let countdown = self.deadlines.remove(&lease).expect("a revoked lease was granted");
+        let countdown = self
+            .deadlines
+            .remove(&lease)
+            .expect("a revoked lease was granted");
         self.by_deadline.remove(&(countdown.deadline, lease));
     }
 
@@ -56,7 +63,10 @@ impl Lessor {
     pub(super) fn remaining(&self, lease: LeaseId, now: Instant) -> Option<(i64, i64)> {
         let countdown = self.deadlines.get(&lease)?;
         let left = countdown.deadline.saturating_duration_since(now).as_secs();
-        Some((i64::try_from(left).unwrap_or(i64::MAX), countdown.ttl_seconds))
+        Some((
+            i64::try_from(left).unwrap_or(i64::MAX),
+            countdown.ttl_seconds,
+        ))
     }
 
     /// All leases by remaining time.
@@ -72,7 +82,10 @@ impl Lessor {
             if *deadline > now || expired.len() == limit {
                 break;
             }
-            let countdown = self.deadlines.get_mut(lease).expect("both maps hold the lease");
+            let countdown = self
+                .deadlines
+                .get_mut(lease)
+                .expect("both maps hold the lease");
             if !std::mem::replace(&mut countdown.revoking, true) {
                 expired.push(*lease);
             }
@@ -104,9 +117,16 @@ mod tests {
         let first_end = start + Duration::from_secs(2);
         assert!(lessor.take_expired(first_end, 10).is_empty());
         let end = almost + Duration::from_secs(2);
-        assert_eq!(lessor.renew(LEASE, end), None, "an ended lease is not renewed");
+        assert_eq!(
+            lessor.renew(LEASE, end),
+            None,
+            "an ended lease is not renewed"
+        );
         assert_eq!(lessor.take_expired(end, 10), [LEASE]);
-        assert!(lessor.take_expired(end, 10).is_empty(), "it is proposed once");
+        assert!(
+            lessor.take_expired(end, 10).is_empty(),
+            "it is proposed once"
+        );
         lessor.revoked(LEASE);
         assert_eq!(lessor.remaining(LEASE, end), None);
         assert_eq!(lessor.by_remaining_time().count(), 0);

@@ -27,7 +27,9 @@ const HELD_BACK: std::time::Duration = std::time::Duration::from_millis(50);
 impl Maintenance {
     /// True when a slice is due.
     pub(super) fn has_work(&self) -> bool {
-        let due = self.held_back_since.is_none_or(|since| since.elapsed() >= HELD_BACK);
+        let due = self
+            .held_back_since
+            .is_none_or(|since| since.elapsed() >= HELD_BACK);
         self.evicting || (self.purging && due)
     }
 
@@ -50,7 +52,10 @@ impl Core {
         let compacted = self.machine.mvcc().compacted_revision();
         let floor = self.pins.floor(compacted, Instant::now());
         let mut dropped = Vec::new();
-        let more = self.machine.mvcc_mut().compact_slice(floor, PURGE_SLICE_RECORDS, &mut dropped);
+        let more = self
+            .machine
+            .mvcc_mut()
+            .compact_slice(floor, PURGE_SLICE_RECORDS, &mut dropped);
         self.maintenance.held_back_since = None;
         if more {
             return;
@@ -76,7 +81,11 @@ impl Core {
         self.maintenance.purging = true;
         if let Some(walk) = self.machine.mvcc().compaction_hash() {
             let pin = self.pins.pin(walk.pin());
-            let walk = Box::new(HashKvWalk { walk, pin, records: Vec::new() });
+            let walk = Box::new(HashKvWalk {
+                walk,
+                pin,
+                records: Vec::new(),
+            });
             tokio::spawn(remember_compaction_hash(self.handle.clone(), walk));
         }
     }

@@ -24,9 +24,11 @@ mod view;
 pub use auto_compaction::run as run_auto_compaction;
 pub use core_loop::{Core, Parts};
 pub use handle::{Handle, Rejected};
+pub use limits::SLICE_KEY_VALUES_MAX;
 pub use pins::Pin;
 pub use requests::{
-    Applied, CountSlice, History, LeaseState, OpenedRead, ReadSlice, SnapshotStart, StatusNumbers,
+    Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, OpenedRead, ReadSlice,
+    ReadTxn, SnapshotStart, StatusNumbers,
 };
 pub use values::Values;
 pub use view::{Identity, View};

@@ -47,7 +47,10 @@ const SWEEP_MIN: usize = 64;
 
 impl Pins {
     pub(super) fn pin(&mut self, revision: i64) -> Pin {
-        let held = Arc::new(Held { revision, revoked: AtomicBool::new(false) });
+        let held = Arc::new(Held {
+            revision,
+            revoked: AtomicBool::new(false),
+        });
         if self.held.len() >= self.sweep_at {
             self.held.retain(|(held, _)| held.strong_count() > 0);
             self.sweep_at = (2 * self.held.len()).max(SWEEP_MIN);
@@ -61,7 +64,9 @@ impl Pins {
     pub(super) fn floor(&mut self, compacted_revision: i64, now: Instant) -> i64 {
         let mut floor = i64::MAX;
         self.held.retain_mut(|(held, passed_since)| {
-            let Some(held) = held.upgrade() else { return false };
+            let Some(held) = held.upgrade() else {
+                return false;
+            };
             if held.revision < compacted_revision {
                 let since = *passed_since.get_or_insert(now);
                 if now.duration_since(since) >= PIN_GRACE {

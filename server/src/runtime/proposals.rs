@@ -28,15 +28,13 @@ impl Proposals {
         self.waiting.len() >= PROPOSALS_WAITING_MAX
     }
 
-    /// How many wait.
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// An id for a request of the leader of this term.
     pub(super) fn next_id(&mut self, term: Term) -> RequestId {
         self.sequence += 1;
-        assert!(self.sequence < 1 << SEQUENCE_BITS, "a term has fewer requests than that");
+        assert!(
+            self.sequence < 1 << SEQUENCE_BITS,
+            "a term has fewer requests than that"
+        );
         RequestId(term.0 << SEQUENCE_BITS | self.sequence)
     }
 

@@ -39,12 +39,19 @@ impl PageCounts {
         key: Vec<u8>,
         remaining: i64,
     ) {
-        let page = PageStart { range_end, revision, key };
+        let page = PageStart {
+            range_end,
+            revision,
+            key,
+        };
         if self.remaining.insert(page.clone(), remaining).is_none() {
             self.order.push_back(page);
         }
         if self.order.len() > PAGE_COUNTS_MAX {
-            let oldest = self.order.pop_front().expect("more than the limit are held");
+            let oldest = self
+                .order
+                .pop_front()
+                .expect("more than the limit are held");
             self.remaining.remove(&oldest);
         }
     }
@@ -79,10 +86,20 @@ pub(super) fn open(
         ReadSlice::default()
     } else {
         let wanted = plan.fetch_limit().unwrap_or(usize::MAX).min(first_slice);
-        slice(mvcc, &bounds, at, if plan.count_only() { 0 } else { wanted })
+        slice(
+            mvcc,
+            &bounds,
+            at,
+            if plan.count_only() { 0 } else { wanted },
+        )
     };
     let header_revision = mvcc.current_revision();
-    Ok(OpenedRead { header_revision, pin: pins.pin(at), first, count })
+    Ok(OpenedRead {
+        header_revision,
+        pin: pins.pin(at),
+        first,
+        count,
+    })
 }
 
 /// The next key-values of a pinned read.

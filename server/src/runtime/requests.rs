@@ -21,39 +21,88 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Rejected>>;
 #[derive(Debug)]
 pub(super) enum Request {
     /// Becomes an entry of the log.
-    Propose { command: Command, reply: Reply<Applied> },
+    Propose {
+        command: Command,
+        reply: Reply<Applied>,
+    },
     /// A transaction of reads alone.
-    ReadTxn { txn: Txn, linearizable: bool, reply: Reply<ReadTxn> },
+    ReadTxn {
+        txn: Txn,
+        linearizable: bool,
+        reply: Reply<ReadTxn>,
+    },
     /// Begins a read.
-    OpenRead { range: Range, linearizable: bool, first_slice: usize, reply: Reply<OpenedRead> },
+    OpenRead {
+        range: Range,
+        linearizable: bool,
+        first_slice: usize,
+        reply: Reply<OpenedRead>,
+    },
     /// The next key-values of a read.
-    ReadSlice { bounds: Bounds, pin: Pin, limit: usize, reply: Reply<ReadSlice> },
+    ReadSlice {
+        bounds: Bounds,
+        pin: Pin,
+        limit: usize,
+        reply: Reply<ReadSlice>,
+    },
     /// Counts on.
-    CountSlice { bounds: Bounds, pin: Pin, reply: Reply<CountSlice> },
+    CountSlice {
+        bounds: Bounds,
+        pin: Pin,
+        reply: Reply<CountSlice>,
+    },
     /// What a page's end taught about the next one.
-    RememberCount { range_end: bytes::Bytes, revision: i64, next: Vec<u8>, remaining: i64 },
+    RememberCount {
+        range_end: bytes::Bytes,
+        revision: i64,
+        next: Vec<u8>,
+        remaining: i64,
+    },
     /// A linearizable point in time, without data.
     Barrier { reply: Reply<()> },
     /// Past events, for watchers that catch up.
-    History { from: i64, revisions_max: usize, reply: Reply<History> },
+    History {
+        from: i64,
+        revisions_max: usize,
+        reply: Reply<History>,
+    },
     /// Completes once the purge of this compaction is done.
     Purged { revision: i64, reply: Reply<()> },
     /// Starts a lease's time anew.
-    LeaseRenew { lease: LeaseId, reply: Reply<Option<i64>> },
+    LeaseRenew {
+        lease: LeaseId,
+        reply: Reply<Option<i64>>,
+    },
     /// Asks for a lease's time and keys.
-    LeaseState { lease: LeaseId, keys: bool, reply: Reply<Option<LeaseState>> },
+    LeaseState {
+        lease: LeaseId,
+        keys: bool,
+        reply: Reply<Option<LeaseState>>,
+    },
     /// All leases by remaining time.
     Leases { reply: Reply<Vec<LeaseId>> },
     /// HashKV at a revision.
-    HashKv { revision: i64, reply: Reply<HashKvJob> },
+    HashKv {
+        revision: i64,
+        reply: Reply<HashKvJob>,
+    },
     /// Goes on with HashKV.
-    HashKvSlice { walk: Box<HashKvWalk>, reply: Reply<Box<HashKvWalk>> },
+    HashKvSlice {
+        walk: Box<HashKvWalk>,
+        reply: Reply<Box<HashKvWalk>>,
+    },
     /// The hash of a compaction, for later questions.
     RememberHash { result: HashKvResult },
     /// Pins the present for a snapshot.
     SnapshotStart { reply: Reply<SnapshotStart> },
-    /// Records of a pinned revision, in revision order.
-    Records { after: Revision, pin: Pin, limit: usize, reply: Reply<Vec<RecordView>> },
+    /// Records in revision order; `compacted` in them is told as of a revision.
+    Records {
+        after: Revision,
+        compacted_revision: i64,
+        pin: Pin,
+        limit: usize,
+        reply: Reply<Vec<RecordView>>,
+    },
     /// Numbers of one moment.
     Status { reply: Reply<StatusNumbers> },
 }
@@ -186,4 +235,3 @@ pub struct StatusNumbers {
     /// Bytes in use.
     pub size_in_use: u64,
 }
-

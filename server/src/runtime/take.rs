@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use storage::mvcc::HashKvStart;
-use storage::types::{LeaseId, Revision};
+use storage::types::LeaseId;
 
 use super::core_loop::{Core, send};
 use super::handle::Rejected;
-use super::pins::Pin;
 use super::reads;
 use super::requests::{
     HashKvJob, HashKvWalk, History, LeaseState, ReadTxn, Reply, Request, SnapshotStart,
@@ -27,19 +26,39 @@ impl Core {
     pub(super) fn take(&mut self, request: Request) {
         match request {
             Request::Propose { command, reply } => self.propose(command, reply),
-            Request::ReadTxn { txn, linearizable, reply } => {
+            Request::ReadTxn {
+                txn,
+                linearizable,
+                reply,
+            } => {
                 let answer = self.read_txn(&txn, linearizable);
                 send(reply, answer);
             }
-            Request::OpenRead { range, linearizable, first_slice, reply } => {
+            Request::OpenRead {
+                range,
+                linearizable,
+                first_slice,
+                reply,
+            } => {
                 let answer = self.may_read(linearizable).and_then(|()| {
                     let mvcc = self.machine.mvcc();
                     let counts = &self.page_counts;
-                    Ok(reads::open(mvcc, &mut self.pins, counts, &range, first_slice)?)
+                    Ok(reads::open(
+                        mvcc,
+                        &mut self.pins,
+                        counts,
+                        &range,
+                        first_slice,
+                    )?)
                 });
                 send(reply, answer);
             }
-            Request::ReadSlice { bounds, pin, limit, reply } => {
+            Request::ReadSlice {
+                bounds,
+                pin,
+                limit,
+                reply,
+            } => {
                 let slice = reads::pinned_slice(self.machine.mvcc(), &bounds, &pin, limit);
                 send(reply, slice.map_err(Rejected::from));
             }
@@ -47,11 +66,21 @@ impl Core {
                 let slice = reads::count_slice(self.machine.mvcc(), &bounds, &pin);
                 send(reply, slice.map_err(Rejected::from));
             }
-            Request::RememberCount { range_end, revision, next, remaining } => {
-                self.page_counts.remember(range_end, revision, next, remaining);
+            Request::RememberCount {
+                range_end,
+                revision,
+                next,
+                remaining,
+            } => {
+                self.page_counts
+                    .remember(range_end, revision, next, remaining);
             }
             Request::Barrier { reply } => send(reply, self.may_read(true)),
-            Request::History { from, revisions_max, reply } => {
+            Request::History {
+                from,
+                revisions_max,
+                reply,
+            } => {
                 send(reply, Ok(self.history(from, revisions_max)));
             }
             Request::Purged { revision, reply } => self.await_purge(revision, reply),
@@ -71,8 +100,20 @@ impl Core {
                 let start = self.snapshot_start();
                 send(reply, Ok(start));
             }
-            Request::Records { after, pin, limit, reply } => {
-                self.records(after, &pin, limit, reply);
+            Request::Records {
+                after,
+                compacted_revision,
+                pin,
+                limit,
+                reply,
+            } => {
+                let answer = if pin.is_revoked() {
+                    Err(Rejected::Refusal(Refusal::Compacted))
+                } else {
+                    let mvcc = self.machine.mvcc();
+                    Ok(mvcc.records_slice_as_of(after, limit, compacted_revision))
+                };
+                send(reply, answer);
             }
             Request::Status { reply } => send(reply, Ok(self.status())),
         }
@@ -116,7 +157,12 @@ impl Core {
         };
         // Predecessors of the first revision are read one below it.
         let pin = self.pins.pin((start - 1).max(compacted_revision));
-        History { compacted_revision, revisions, through, pin }
+        History {
+            compacted_revision,
+            revisions,
+            through,
+            pin,
+        }
     }
 
     fn lease_renew(&mut self, lease: LeaseId) -> Result<Option<i64>, Rejected> {
@@ -133,8 +179,14 @@ impl Core {
         let state = self.lessor.remaining(lease, Instant::now());
         Ok(state.map(|(remaining_seconds, granted_seconds)| {
             let attached = self.machine.leases().keys(lease).filter(|_| keys);
-            let keys = attached.map(|keys| keys.cloned().collect()).unwrap_or_default();
-            LeaseState { remaining_seconds, granted_seconds, keys }
+            let keys = attached
+                .map(|keys| keys.cloned().collect())
+                .unwrap_or_default();
+            LeaseState {
+                remaining_seconds,
+                granted_seconds,
+                keys,
+            }
         }))
     }
 
@@ -143,7 +195,11 @@ impl Core {
             Ok(HashKvStart::Known(result)) => Ok(HashKvJob::Known(result)),
             Ok(HashKvStart::Walk(walk)) => {
                 let pin = self.pins.pin(walk.pin());
-                Ok(HashKvJob::Walk(Box::new(HashKvWalk { walk, pin, records: Vec::new() })))
+                Ok(HashKvJob::Walk(Box::new(HashKvWalk {
+                    walk,
+                    pin,
+                    records: Vec::new(),
+                })))
             }
             Err(refusal) => Err(Rejected::Refusal(refusal)),
         };
@@ -171,19 +227,6 @@ impl Core {
             leases: self.machine.leases().iter().collect(),
             alarms: self.machine.alarms().iter().collect(),
         }
-    }
-
-    fn records(
-        &self,
-        after: Revision,
-        pin: &Pin,
-        limit: usize,
-        reply: Reply<Vec<storage::mvcc::RecordView>>,
-    ) {
-        if pin.is_revoked() {
-            return send(reply, Err(Rejected::Refusal(Refusal::Compacted)));
-        }
-        send(reply, Ok(self.machine.mvcc().records_slice(after, limit)));
     }
 
     fn status(&self) -> StatusNumbers {

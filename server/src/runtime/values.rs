@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use storage::checkpoint::ColdReader;
 use storage::error::Fatal;
 use storage::raft_log::LogReader;
@@ -21,7 +22,9 @@ pub struct Values {
 }
 
 impl Values {
-    pub(super) fn new(log: LogReader, cold: ColdReader) -> Values {
+    /// Reads from this log and this store.
+    #[must_use]
+    pub fn new(log: LogReader, cold: ColdReader) -> Values {
         Values { log, cold }
     }
 
@@ -34,14 +37,19 @@ impl Values {
             KeyValueRef::Stored(meta) => {
                 let (values, meta) = (self.clone(), Arc::clone(meta));
                 let fetched = tokio::task::spawn_blocking(move || values.fetch_encoded(&meta));
-                fetched.await.expect("the fetch does not panic and is not cancelled")
+                fetched
+                    .await
+                    .expect("the fetch does not panic and is not cancelled")
             }
         }
     }
 
     /// Brings all of these into memory, in one trip to the helper thread.
     pub async fn make_resident(&self, references: &mut Vec<KeyValueRef>) {
-        if references.iter().all(|reference| matches!(reference, KeyValueRef::Resident(_))) {
+        if references
+            .iter()
+            .all(|reference| matches!(reference, KeyValueRef::Resident(_)))
+        {
             return;
         }
         let (values, mut batch) = (self.clone(), std::mem::take(references));
@@ -53,20 +61,22 @@ impl Values {
             }
             batch
         });
-        *references = fetched.await.expect("the fetch does not panic and is not cancelled");
+        *references = fetched
+            .await
+            .expect("the fetch does not panic and is not cancelled");
     }
 
     /// The value's bytes; blocks on the disk.
     ///
     /// # Errors
     /// When the value cannot be read or is damaged.
-    pub fn fetch(&self, meta: &RecordMeta) -> Result<Vec<u8>, Fatal> {
+    pub fn fetch(&self, meta: &RecordMeta) -> Result<Bytes, Fatal> {
         if meta.place.length == 0 {
-            return Ok(Vec::new());
+            return Ok(Bytes::new());
         }
         // Read in this order: a value goes cold before its segment is retired.
         if let Some(value) = self.log.read_value(meta.place)? {
-            return Ok(value);
+            return Ok(value.into());
         }
         match self.cold.read_value(meta.revision)? {
             Some(value) => Ok(value),

@@ -105,7 +105,10 @@ impl View {
     /// Bytes of all unreclaimed records, and of those in use (design, section 5).
     #[must_use]
     pub fn size(&self) -> (u64, u64) {
-        (self.size_total.load(Ordering::Relaxed), self.size_in_use.load(Ordering::Relaxed))
+        (
+            self.size_total.load(Ordering::Relaxed),
+            self.size_in_use.load(Ordering::Relaxed),
+        )
     }
 
     /// Live keys at the current revision.
@@ -143,10 +146,14 @@ impl View {
         applied: storage::types::LogIndex,
     ) {
         self.term.store(node.term().0, Ordering::Relaxed);
-        self.leader.store(node.leader().map_or(0, |leader| leader.0), Ordering::Relaxed);
+        self.leader.store(
+            node.leader().map_or(0, |leader| leader.0),
+            Ordering::Relaxed,
+        );
         self.committed.store(node.committed().0, Ordering::Relaxed);
         self.applied.store(applied.0, Ordering::Relaxed);
-        self.reads_are_current.store(node.reads_are_current(), Ordering::Release);
+        self.reads_are_current
+            .store(node.reads_are_current(), Ordering::Release);
     }
 
     pub(super) fn publish_store(&self, mvcc: &storage::mvcc::Mvcc) {
@@ -154,9 +161,15 @@ impl View {
         self.size_total.store(size.total_bytes, Ordering::Relaxed);
         self.size_in_use.store(size.in_use_bytes, Ordering::Relaxed);
         self.live_keys.store(mvcc.live_keys(), Ordering::Relaxed);
-        self.compacted_revision.store(mvcc.compacted_revision(), Ordering::Release);
-        let before = self.revision.swap(mvcc.current_revision(), Ordering::AcqRel);
-        assert!(before <= mvcc.current_revision(), "the visible revision only rises");
+        self.compacted_revision
+            .store(mvcc.compacted_revision(), Ordering::Release);
+        let before = self
+            .revision
+            .swap(mvcc.current_revision(), Ordering::AcqRel);
+        assert!(
+            before <= mvcc.current_revision(),
+            "the visible revision only rises"
+        );
     }
 
     pub(super) fn publish_alarms(&self, alarms: Vec<(MemberId, Alarm)>) {

@@ -68,17 +68,27 @@ pub(super) fn events_response(
     prev_kv: bool,
     events: &[&ReadyEvent],
 ) -> Result<Bytes, Status> {
-    let head = WatchResponse { header: Some(header), watch_id, fragment, ..Default::default() };
+    let head = WatchResponse {
+        header: Some(header),
+        watch_id,
+        fragment,
+        ..Default::default()
+    };
     let events_len: usize = events.iter().map(|event| event.encoded_len(prev_kv)).sum();
     let length = head.encoded_len() + events_len;
     let mut buffer = BytesMut::with_capacity(FRAME_HEADER_BYTES + length);
     buffer.put_slice(&frame_header(length as u64)?);
     // `events` has the highest field number, so they follow all other fields.
-    head.encode(&mut buffer).expect("the buffer is large enough");
+    head.encode(&mut buffer)
+        .expect("the buffer is large enough");
     for event in events {
         event.encode(prev_kv, &mut buffer);
     }
-    assert_eq!(buffer.len(), FRAME_HEADER_BYTES + length, "lengths were summed wrongly");
+    assert_eq!(
+        buffer.len(),
+        FRAME_HEADER_BYTES + length,
+        "lengths were summed wrongly"
+    );
     Ok(buffer.freeze())
 }
 
@@ -113,16 +123,40 @@ mod tests {
             value: long.into(),
             lease: -5,
         };
-        let old = KeyValue { mod_revision: 7, value: Bytes::new(), ..new.clone() };
-        let gone = KeyValue { key: new.key.clone(), mod_revision: 901, ..Default::default() };
+        let old = KeyValue {
+            mod_revision: 7,
+            value: Bytes::new(),
+            ..new.clone()
+        };
+        let gone = KeyValue {
+            key: new.key.clone(),
+            mod_revision: 901,
+            ..Default::default()
+        };
         let ready = [
-            ReadyEvent { deletion: false, key_value: encoded(&new), previous: Some(encoded(&old)) },
-            ReadyEvent { deletion: true, key_value: encoded(&gone), previous: Some(encoded(&new)) },
-            ReadyEvent { deletion: false, key_value: encoded(&old), previous: None },
+            ReadyEvent {
+                deletion: false,
+                key_value: encoded(&new),
+                previous: Some(encoded(&old)),
+            },
+            ReadyEvent {
+                deletion: true,
+                key_value: encoded(&gone),
+                previous: Some(encoded(&new)),
+            },
+            ReadyEvent {
+                deletion: false,
+                key_value: encoded(&old),
+                previous: None,
+            },
         ];
         for prev_kv in [false, true] {
             for fragment in [false, true] {
-                let header = ResponseHeader { revision: 901, raft_term: 2, ..Default::default() };
+                let header = ResponseHeader {
+                    revision: 901,
+                    raft_term: 2,
+                    ..Default::default()
+                };
                 let refs: Vec<_> = ready.iter().collect();
                 let bytes = events_response(header, 5, fragment, prev_kv, &refs).unwrap();
                 let put = EventType::Put as i32;
@@ -141,7 +175,11 @@ mod tests {
                             kv: Some(gone.clone()),
                             prev_kv: prev_kv.then(|| new.clone()),
                         },
-                        Event { r#type: put, kv: Some(old.clone()), prev_kv: None },
+                        Event {
+                            r#type: put,
+                            kv: Some(old.clone()),
+                            prev_kv: None,
+                        },
                     ],
                     ..Default::default()
                 };

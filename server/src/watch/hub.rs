@@ -72,13 +72,21 @@ impl Hub {
     pub fn new(current_revision: i64) -> Hub {
         let ring = Ring::new(current_revision, RING_BYTES_MAX);
         let interests = RangeIndex::default();
-        Hub { state: Mutex::new(State { ring, interests, published: current_revision }) }
+        Hub {
+            state: Mutex::new(State {
+                ring,
+                interests,
+                published: current_revision,
+            }),
+        }
     }
 
     /// Makes a group of applied revisions visible to watchers and wakes the
     /// streams that they concern. Called by the core loop alone.
     pub fn publish(&self, group: Vec<RevisionEvents>) {
-        let Some(last) = group.last().map(|events| events.revision) else { return };
+        let Some(last) = group.last().map(|events| events.revision) else {
+            return;
+        };
         let mut state = self.state.lock();
         for events in group {
             for event in &events.events {
@@ -112,7 +120,10 @@ impl Hub {
     pub(super) fn look(&self, signal: &Signal) -> News {
         let state = self.state.lock();
         let first = signal.pending.swap(0, Ordering::Relaxed);
-        News { published: state.published, first_of_interest: (first != 0).then_some(first) }
+        News {
+            published: state.published,
+            first_of_interest: (first != 0).then_some(first),
+        }
     }
 
     /// Up to `limit` revisions from `from` on; None when `from` has left the ring.

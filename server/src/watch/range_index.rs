@@ -35,8 +35,12 @@ impl KeyInterval {
 
     /// True for exactly the keys that begin with `key`.
     fn is_prefix(&self) -> bool {
-        let Some(last) = self.key.iter().rposition(|byte| *byte != 0xff) else { return false };
-        let Some((end_last, end)) = self.range_end.split_last() else { return false };
+        let Some(last) = self.key.iter().rposition(|byte| *byte != 0xff) else {
+            return false;
+        };
+        let Some((end_last, end)) = self.range_end.split_last() else {
+            return false;
+        };
         let (head, tail) = self.key.split_at(last);
         end == head && tail.first().and_then(|byte| byte.checked_add(1)) == Some(*end_last)
     }
@@ -67,9 +71,15 @@ impl<T: PartialEq> RangeIndex<T> {
     /// Files a target under an interval; one target may be filed many times.
     pub(super) fn insert(&mut self, interval: &KeyInterval, target: T) {
         if interval.range_end.is_empty() {
-            self.singles.entry(interval.key.clone()).or_default().push(target);
+            self.singles
+                .entry(interval.key.clone())
+                .or_default()
+                .push(target);
         } else if interval.is_prefix() {
-            self.prefixes.entry(interval.key.clone()).or_default().push(target);
+            self.prefixes
+                .entry(interval.key.clone())
+                .or_default()
+                .push(target);
             *self.prefix_lengths.entry(interval.key.len()).or_default() += 1;
         } else {
             self.others.push((interval.clone(), target));
@@ -86,14 +96,21 @@ impl<T: PartialEq> RangeIndex<T> {
         } else if interval.is_prefix() {
             take_from(&mut self.prefixes, &interval.key, target);
             let length = interval.key.len();
-            let count = self.prefix_lengths.get_mut(&length).expect("a filed prefix is counted");
+            let count = self
+                .prefix_lengths
+                .get_mut(&length)
+                .expect("a filed prefix is counted");
             *count -= 1;
             if *count == 0 {
                 self.prefix_lengths.remove(&length);
             }
         } else {
-            let place = self.others.iter().position(|(i, t)| i == interval && t == target);
-            self.others.swap_remove(place.expect("the interval is filed"));
+            let place = self
+                .others
+                .iter()
+                .position(|(i, t)| i == interval && t == target);
+            self.others
+                .swap_remove(place.expect("the interval is filed"));
         }
     }
 
@@ -103,7 +120,9 @@ impl<T: PartialEq> RangeIndex<T> {
             targets.iter().for_each(&mut visit);
         }
         for length in self.prefix_lengths.keys() {
-            let Some(prefix) = key.get(..*length) else { break };
+            let Some(prefix) = key.get(..*length) else {
+                break;
+            };
             if let Some(targets) = self.prefixes.get(prefix) {
                 targets.iter().for_each(&mut visit);
             }
@@ -130,7 +149,10 @@ mod tests {
     use super::*;
 
     fn interval(key: &'static [u8], range_end: &'static [u8]) -> KeyInterval {
-        KeyInterval { key: Bytes::from_static(key), range_end: Bytes::from_static(range_end) }
+        KeyInterval {
+            key: Bytes::from_static(key),
+            range_end: Bytes::from_static(range_end),
+        }
     }
 
     #[test]
@@ -146,8 +168,17 @@ mod tests {
             interval(b"a\xff", b"b"),
             interval(b"z", b"a"),
         ];
-        let keys: [&[u8]; 9] =
-            [b"a", b"a/", b"a/b/c", b"a/c", b"b", b"\xff\xff", b"a\xffq", b"\0", b"a0"];
+        let keys: [&[u8]; 9] = [
+            b"a",
+            b"a/",
+            b"a/b/c",
+            b"a/c",
+            b"b",
+            b"\xff\xff",
+            b"a\xffq",
+            b"\0",
+            b"a0",
+        ];
         let mut index = RangeIndex::default();
         for (number, interval) in intervals.iter().enumerate() {
             index.insert(interval, number);

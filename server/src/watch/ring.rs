@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use storage::mvcc::key_value;
 use storage::types::{KeyValueRef, RevisionEvents};
 
 /// Bytes of key-values that the ring keeps alive (design, fourth idea).
@@ -26,11 +25,19 @@ pub(super) struct Ring {
 impl Ring {
     /// An empty ring of a store whose current revision is this.
     pub(super) fn new(current_revision: i64, bytes_max: usize) -> Ring {
-        Ring { revisions: VecDeque::new(), next: current_revision + 1, bytes: 0, bytes_max }
+        Ring {
+            revisions: VecDeque::new(),
+            next: current_revision + 1,
+            bytes: 0,
+            bytes_max,
+        }
     }
 
     pub(super) fn push(&mut self, events: Arc<RevisionEvents>) {
-        assert_eq!(events.revision, self.next, "a revision was skipped on its way to the ring");
+        assert_eq!(
+            events.revision, self.next,
+            "a revision was skipped on its way to the ring"
+        );
         let bytes = events_bytes(&events);
         self.next += 1;
         self.bytes += bytes;
@@ -45,19 +52,24 @@ impl Ring {
     pub(super) fn read(&self, from: i64, limit: usize) -> Option<Vec<Arc<RevisionEvents>>> {
         let first = self.next - i64::try_from(self.revisions.len()).expect("bounded by memory");
         let skip = usize::try_from(from - first).ok()?;
-        Some(self.revisions.iter().skip(skip).take(limit).map(|(e, _)| Arc::clone(e)).collect())
+        Some(
+            self.revisions
+                .iter()
+                .skip(skip)
+                .take(limit)
+                .map(|(e, _)| Arc::clone(e))
+                .collect(),
+        )
     }
 }
 
 fn events_bytes(events: &RevisionEvents) -> usize {
-    let size = |reference: &KeyValueRef| key_value::encoded_len(reference);
+    let size = |reference: &KeyValueRef| reference.encoded_len();
     events
         .events
         .iter()
         .map(|event| {
-            size(&event.key_value)
-                + event.previous.as_ref().map_or(0, size)
-                + EVENT_OVERHEAD_BYTES
+            size(&event.key_value) + event.previous.as_ref().map_or(0, size) + EVENT_OVERHEAD_BYTES
         })
         .sum()
 }

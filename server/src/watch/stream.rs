@@ -137,8 +137,10 @@ impl Stream {
         if request.key.is_empty() {
             request.key = Bytes::from_static(b"\0");
         }
-        let interval =
-            KeyInterval { key: request.key.clone(), range_end: request.range_end.clone() };
+        let interval = KeyInterval {
+            key: request.key.clone(),
+            range_end: request.range_end.clone(),
+        };
         let refusal = if interval.is_empty() {
             Some("mvcc: watcher range is empty")
         } else if request.start_revision < 0 {
@@ -150,12 +152,18 @@ impl Stream {
             return self.refuse_create(reason).await;
         }
         let Some(id) = self.watchers.choose_id(request.watch_id) else {
-            return self.refuse_create("mvcc: duplicate watch ID provided on the WatchStream").await;
+            return self
+                .refuse_create("mvcc: duplicate watch ID provided on the WatchStream")
+                .await;
         };
         let published = self.hub.register(&interval, &self.signal);
-        let next =
-            if request.start_revision == 0 { published + 1 } else { request.start_revision };
-        self.watchers.insert(id, Watcher::new(&request, interval, next));
+        let next = if request.start_revision == 0 {
+            published + 1
+        } else {
+            request.start_revision
+        };
+        self.watchers
+            .insert(id, Watcher::new(&request, interval, next));
         let created = WatchResponse {
             header: Some(self.header(published)),
             watch_id: id,
@@ -257,7 +265,10 @@ impl Stream {
     async fn deliver_through(&mut self, wanted: i64) -> Result<(), End> {
         loop {
             let news = self.hub.look(&self.signal);
-            assert!(news.published >= wanted, "a revision was visible before it was published");
+            assert!(
+                news.published >= wanted,
+                "a revision was visible before it was published"
+            );
             let Some(first) = news.first_of_interest else {
                 self.position = self.position.max(news.published);
                 return Ok(());
@@ -331,8 +342,11 @@ impl Stream {
             .filter(|(_, watcher)| !watcher.synced && watcher.next_revision <= through)
             .map(|(id, _)| id)
             .collect();
-        let revisions: Vec<&RevisionEvents> =
-            history.revisions.iter().filter(|events| events.revision <= through).collect();
+        let revisions: Vec<&RevisionEvents> = history
+            .revisions
+            .iter()
+            .filter(|events| events.revision <= through)
+            .collect();
         for id in ids {
             self.catch_up_one(id, &revisions, through).await?;
         }
@@ -371,7 +385,10 @@ impl Stream {
                 .cloned()
                 .collect();
             let ready = self.ready_events(&wanted).await?;
-            waiting_bytes += ready.iter().map(|event| event.encoded_len(prev_kv)).sum::<usize>();
+            waiting_bytes += ready
+                .iter()
+                .map(|event| event.encoded_len(prev_kv))
+                .sum::<usize>();
             waiting.extend(ready);
             if waiting_bytes >= CATCH_UP_RESPONSE_BYTES {
                 let refs: Vec<&ReadyEvent> = waiting.iter().collect();
@@ -439,7 +456,10 @@ impl Stream {
         }
         let header = self.header(header_revision);
         let fragment_bytes = self.options.fragment_bytes;
-        let watcher = self.watchers.get_mut(id).expect("only a present watcher is served");
+        let watcher = self
+            .watchers
+            .get_mut(id)
+            .expect("only a present watcher is served");
         watcher.spoke = true;
         let (prev_kv, fragment) = (watcher.prev_kv, watcher.fragment);
         let bytes: usize = events.iter().map(|event| event.encoded_len(prev_kv)).sum();
@@ -477,7 +497,15 @@ impl Stream {
 fn progress_timer(interval: Duration) -> Interval {
     let start = Instant::now();
     let spread = interval / 10;
-    let offset = u32::from(start.elapsed().as_nanos().to_le_bytes().first().copied().unwrap_or(0));
+    let offset = u32::from(
+        start
+            .elapsed()
+            .as_nanos()
+            .to_le_bytes()
+            .first()
+            .copied()
+            .unwrap_or(0),
+    );
     let period = interval + spread * offset / 255;
     let mut timer = interval_at(start + period, period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);

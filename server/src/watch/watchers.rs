@@ -31,7 +31,12 @@ pub(super) struct Watcher {
 
 impl Watcher {
     pub(super) fn new(request: &WatchCreateRequest, interval: KeyInterval, next: i64) -> Watcher {
-        let filters = |wanted| request.filters.iter().any(|filter| *filter == wanted as i32);
+        let filters = |wanted| {
+            request
+                .filters
+                .iter()
+                .any(|filter| *filter == wanted as i32)
+        };
         Watcher {
             interval,
             next_revision: next,
@@ -47,7 +52,11 @@ impl Watcher {
 
     /// True when the watcher's filters let the event pass.
     pub(super) fn passes(&self, event: &Event) -> bool {
-        if event.meta.tombstone { !self.no_delete } else { !self.no_put }
+        if event.meta.tombstone {
+            !self.no_delete
+        } else {
+            !self.no_put
+        }
     }
 }
 
@@ -96,7 +105,10 @@ impl Watchers {
 
     /// From now on the watcher is served from the stream's position.
     pub(super) fn mark_synced(&mut self, id: i64) {
-        let watcher = self.by_id.get_mut(&id).expect("only a present watcher is synced");
+        let watcher = self
+            .by_id
+            .get_mut(&id)
+            .expect("only a present watcher is synced");
         assert!(!watcher.synced);
         watcher.synced = true;
         self.behind -= 1;

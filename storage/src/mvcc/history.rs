@@ -58,6 +58,19 @@ impl Mvcc {
     /// At most `limit` unreclaimed records after this revision, in order.
     #[must_use]
     pub fn records_slice(&self, after_revision: Revision, limit: usize) -> Vec<RecordView> {
+        self.records_slice_as_of(after_revision, limit, self.compacted)
+    }
+
+    /// As [`records_slice`](Self::records_slice), with `compacted` told as of a
+    /// compaction at that revision: a reader that holds it pinned sees the same
+    /// records in every pass, whatever is compacted meanwhile.
+    #[must_use]
+    pub fn records_slice_as_of(
+        &self,
+        after_revision: Revision,
+        limit: usize,
+        compacted: i64,
+    ) -> Vec<RecordView> {
         let ids = self
             .timeline
             .from(after(after_revision), &self.records)
@@ -66,7 +79,7 @@ impl Mvcc {
         let view = |record: &Record| RecordView {
             meta: Arc::new(record.meta()),
             key_value: record.key_value(),
-            compacted: self.is_compacted(record),
+            compacted: self.is_garbage_at(record, compacted),
         };
         records.map(view).collect()
     }

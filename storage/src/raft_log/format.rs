@@ -16,7 +16,8 @@ pub(super) const BLOCK: usize = 4096;
 pub(super) const FIRST_GROUP_OFFSET: u64 = 4096;
 pub(super) const GROUP_MAGIC: u32 = 0x5052_4753;
 pub(super) const GROUP_HEADER_BYTES: usize = 64;
-pub(super) const RECORD_HEADER_BYTES: usize = 32;
+pub(super) const RECORD_HEADER_LENGTH: u32 = 32;
+pub(super) const RECORD_HEADER_BYTES: usize = RECORD_HEADER_LENGTH as usize;
 /// A hard state record's data is the vote.
 const VOTE_BYTES: u32 = 8;
 const RECORD_ALIGNMENT: usize = 8;

@@ -10,6 +10,8 @@
 //! that is not contradicted by later evidence, or refuses naming file and offset.
 
 mod format;
+mod group;
+mod lifecycle;
 mod reader;
 mod recovery;
 mod scan;
@@ -29,10 +31,11 @@ use bytes::Bytes;
 use crate::limits::{FIRST_SEGMENT_BYTES, SEGMENT_BYTES, SPARE_SEGMENTS_MAX};
 use crate::types::{LogIndex, MemberId, SegmentNumber, Term};
 
+pub use group::GroupWrite;
 pub use reader::LogReader;
 pub use spare::{Spare, SpareJob};
 pub use verify::{Verified, verify};
-pub use writer::{GroupWrite, RaftLog};
+pub use writer::RaftLog;
 
 /// The number of a flush group. Rises by one per group over the whole life of
 /// the log; the first group has 1, 0 means none.

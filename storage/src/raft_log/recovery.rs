@@ -16,10 +16,10 @@ use crate::types::{LogIndex, SegmentNumber, Term};
 use crate::vfs::{OpenMode, Vfs};
 
 use super::format::{BLOCK, FIRST_GROUP_OFFSET, GROUP_HEADER_BYTES, GroupHeader, seed};
+use super::lifecycle::Start;
 use super::scan::{Candidate, Found, clear, scan};
 use super::segment::{SegmentFile, SegmentTable, remove, sync_directory};
 use super::walk::{LastGroup, Stop, Walk, Window};
-use super::writer::Start;
 use super::{GroupNumber, HardState, LogOptions, RaftLog, Recovered, SegmentInfo, TornTail};
 
 impl RaftLog {
@@ -75,11 +75,7 @@ impl RaftLog {
         base: (LogIndex, Term),
     ) -> Result<RaftLog, Fatal> {
         check_options(&options);
-        vfs.create_dir_all(directory)
-            .map_err(|source| Fatal::io("create the directory", directory, source))?;
-        if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
-            sync_directory(&*vfs, parent)?;
-        }
+        create_directory(&*vfs, directory)?;
         let mut found = scan(&*vfs, directory)?;
         if !found.segments.is_empty() {
             return Err(Fatal::refused(directory, "a log is there already"));
@@ -108,6 +104,27 @@ impl RaftLog {
             options,
         })
     }
+}
+
+/// Creates the log's directory so that it lasts. A parent that is there already
+/// is its creator's to sync, except for the one that names this directory.
+fn create_directory(vfs: &dyn Vfs, directory: &Path) -> Result<(), Fatal> {
+    let mut changed = Vec::new();
+    for path in directory.ancestors() {
+        let there = vfs
+            .exists(path)
+            .map_err(|source| Fatal::io("look for", path, source))?;
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+        changed.extend(parent);
+        if there {
+            break;
+        }
+    }
+    vfs.create_dir_all(directory)
+        .map_err(|source| Fatal::io("create the directory", directory, source))?;
+    changed
+        .iter()
+        .try_for_each(|parent| sync_directory(vfs, parent))
 }
 
 fn check_options(options: &LogOptions) {

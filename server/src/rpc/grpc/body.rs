@@ -63,7 +63,10 @@ impl BodySender {
 #[must_use]
 pub fn streaming() -> (BodySender, Response<Body>) {
     let (frames, receiver) = mpsc::channel(FRAMES_WAITING_MAX);
-    let body = StreamBody { frames: receiver, ended: false };
+    let body = StreamBody {
+        frames: receiver,
+        ended: false,
+    };
     (BodySender { frames }, response(Body::new(body)))
 }
 
@@ -71,7 +74,10 @@ pub fn streaming() -> (BodySender, Response<Body>) {
 #[must_use]
 pub fn unary(answer: Result<Bytes, Status>) -> Response<Body> {
     match answer {
-        Ok(data) => response(Body::new(UnaryBody { data: Some(data), trailers: true })),
+        Ok(data) => response(Body::new(UnaryBody {
+            data: Some(data),
+            trailers: true,
+        })),
         Err(status) => empty_status(status),
     }
 }
@@ -86,9 +92,10 @@ pub fn empty_status(status: Status) -> Response<Body> {
 
 fn response(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
     response
 }
 
@@ -97,7 +104,9 @@ fn write_status(status: &Status, headers: &mut HeaderMap) {
         headers.insert("grpc-status", HeaderValue::from_static("0"));
         headers.insert("grpc-message", HeaderValue::from_static(""));
     } else {
-        status.add_header(headers).expect("a status of ours has a legal message");
+        status
+            .add_header(headers)
+            .expect("a status of ours has a legal message");
     }
 }
 

@@ -21,7 +21,10 @@ pub const FRAME_HEADER_BYTES: usize = 5;
 /// When the message is longer than grpc-go sends (2^31 - 1 bytes, contract 8).
 pub fn frame_header(length: u64) -> Result<[u8; FRAME_HEADER_BYTES], Status> {
     const SEND_BYTES_MAX: u64 = i32::MAX as u64;
-    let Some(short) = u32::try_from(length).ok().filter(|_| length <= SEND_BYTES_MAX) else {
+    let Some(short) = u32::try_from(length)
+        .ok()
+        .filter(|_| length <= SEND_BYTES_MAX)
+    else {
         return Err(Status::resource_exhausted(format!(
             "grpc: trying to send message larger than max ({length} vs. {SEND_BYTES_MAX})"
         )));
@@ -72,7 +75,13 @@ impl<M: Message + Default> MessageStream<M> {
     #[must_use]
     pub fn new(body: Body, receive_bytes_max: usize) -> Self {
         let buffer = BytesMut::new();
-        MessageStream { body, buffer, receive_bytes_max, ended: false, message: PhantomData }
+        MessageStream {
+            body,
+            buffer,
+            receive_bytes_max,
+            ended: false,
+            message: PhantomData,
+        }
     }
 
     /// The next message; None once the client has closed its side. Cancel safe:
@@ -101,7 +110,9 @@ impl<M: Message + Default> MessageStream<M> {
                 }
                 Some(Err(error)) => {
                     self.ended = true;
-                    return Err(Status::cancelled(format!("the client's stream broke: {error}")));
+                    return Err(Status::cancelled(format!(
+                        "the client's stream broke: {error}"
+                    )));
                 }
                 None => self.ended = true,
             }
@@ -111,7 +122,9 @@ impl<M: Message + Default> MessageStream<M> {
     fn receive(&mut self, data: Bytes) {
         if self.buffer.is_empty() {
             // Taking the frame over spares a copy; a frame that is shared is copied.
-            self.buffer = data.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+            self.buffer = data
+                .try_into_mut()
+                .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         } else {
             self.buffer.extend_from_slice(&data);
         }
@@ -142,10 +155,9 @@ impl<M: Message + Default> MessageStream<M> {
         let bytes = self.buffer.split_to(length).freeze();
         match M::decode(bytes) {
             Ok(message) => Ok(Some(message)),
-            Err(error) => {
-                Err(Status::internal(format!("grpc: error unmarshalling request: {error}")))
-            }
+            Err(error) => Err(Status::internal(format!(
+                "grpc: error unmarshalling request: {error}"
+            ))),
         }
     }
 }
-

@@ -1,6 +1,14 @@
-//! Tests of the log. `basics` drives it through the calls of its owner.
+//! Tests of the log. `basics` drives it as its owner does, on real
+//! files; `crash` and `damage` take a simulated disk apart.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the logs of these tests are small"
+)]
 
 mod basics;
+mod crash;
+mod damage;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +32,6 @@ pub(super) fn options() -> LogOptions {
 
 pub(super) const START: (LogIndex, Term) = (LogIndex(0), Term(0));
 
-#[expect(dead_code, reason = "for the simulated disk")]
 pub(super) fn directory() -> PathBuf {
     PathBuf::from("/member/log")
 }

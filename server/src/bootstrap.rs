@@ -1,0 +1,291 @@
+//! From a data directory to the parts of a running member. Start *is* "install
+//! the local checkpoint" and replay the log behind it (design, section 4).
+//!
+//! Runs once, before anything is served; every refusal comes before any write.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sha1::{Digest, Sha1};
+use storage::checkpoint::layout::{self, DirectoryLock};
+use storage::checkpoint::{
+    self, CheckpointStore, Checkpointer, FjallStore, Installed, Manifest, Member, Membership,
+};
+use storage::error::Fatal;
+use storage::mvcc::Mvcc;
+use storage::raft_log::{LogOptions, RaftLog};
+use storage::types::MemberId;
+use storage::vfs::Vfs;
+use storage::vfs::real::RealVfs;
+
+use crate::config::{Bootstrap, Config, ConfigError, Quota, Url};
+use crate::node::{Node, Restored, Timing};
+use crate::runtime::{Identity, Parts, Values};
+use crate::version::CLUSTER_VERSION;
+
+/// Why a member does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration makes no sense for this directory.
+    Config(ConfigError),
+    /// The directory cannot be used.
+    Storage(Fatal),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Config(error) => error.fmt(f),
+            StartError::Storage(fatal) => fatal.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> StartError {
+        StartError::Config(error)
+    }
+}
+
+impl From<Fatal> for StartError {
+    fn from(fatal: Fatal) -> StartError {
+        StartError::Storage(fatal)
+    }
+}
+
+/// Everything that a start gives.
+#[derive(Debug)]
+pub struct Opened {
+    /// For the core loop.
+    pub parts: Parts,
+    /// For the checkpoint worker.
+    pub checkpointer: Checkpointer,
+    /// Held while the member runs.
+    pub lock: DirectoryLock,
+}
+
+/// Opens the data directory, or founds one.
+///
+/// # Errors
+/// A directory of somebody else, in use, damaged or of a newer format; flags that
+/// cannot found a cluster.
+pub fn open(config: &Config) -> Result<Opened, StartError> {
+    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
+    let directory = config.data_dir.as_path();
+    let known = layout::recognise(&*vfs, directory)?.accept()?;
+    let bootstrap = if known.is_none() {
+        Some(config.bootstrap()?)
+    } else {
+        None
+    };
+    vfs.create_dir_all(directory)
+        .map_err(|error| Fatal::io("create", directory, error))?;
+    let lock = layout::lock(directory)?;
+    if let Some(bootstrap) = &bootstrap {
+        found(&*vfs, directory, bootstrap)?;
+    }
+    let published = checkpoint::read_manifest(&*vfs, directory)?;
+    // The store first: a manifest proves that there is one.
+    let store = FjallStore::open_or_create(&*vfs, directory)?;
+    let manifest = match published {
+        Some(manifest) => manifest,
+        None => first_manifest(&*vfs, directory, config)?,
+    };
+    let Installed {
+        machine,
+        leftovers,
+        dropped,
+    } = checkpoint::install(&manifest, &store, Mvcc::new(), quota_bytes(config))?;
+    let applied = (manifest.applied_index, manifest.applied_term);
+    let options = LogOptions {
+        salt: manifest.identity.member_id.0,
+        ..LogOptions::default()
+    };
+    let log_directory = directory.join(layout::LOG);
+    let (log, recovered) = RaftLog::open(Arc::clone(&vfs), &log_directory, options, applied)?;
+    if let Some(torn) = &recovered.torn_tail {
+        tracing::warn!(
+            path = %torn.path.display(),
+            offset = torn.offset,
+            "cut a group that was being written when the process ended; it was never acknowledged"
+        );
+    }
+    tracing::info!(
+        applied_index = applied.0.0,
+        entries = recovered.entries.len(),
+        revision = machine.mvcc().current_revision(),
+        compact_revision = machine.mvcc().compacted_revision(),
+        "loaded the checkpoint; replaying the log"
+    );
+    let values = Values::new(log.reader(), store.reader());
+    let identity = identity(config, &manifest)?;
+    let ticks = config.election_timeout.as_millis() / config.heartbeat_interval.as_millis().max(1);
+    let timing = Timing {
+        election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX).max(2),
+        heartbeat_ticks: 1,
+    };
+    let restored = Restored {
+        hard_state: recovered.hard_state,
+        applied,
+        entries: recovered.entries,
+        voters: manifest.membership.voters.clone(),
+    };
+    let node = Node::new(identity.member_id, timing, restored);
+    let checkpointer = Checkpointer::new(
+        vfs,
+        directory,
+        Box::new(store),
+        manifest,
+        leftovers,
+        dropped,
+    );
+    let parts = Parts {
+        identity,
+        node,
+        log,
+        machine,
+        values,
+        tick: config.heartbeat_interval,
+        election_timeout: config.election_timeout,
+    };
+    Ok(Opened {
+        parts,
+        checkpointer,
+        lock,
+    })
+}
+
+/// Makes an empty directory that of a new member of a new cluster.
+fn found(vfs: &dyn Vfs, directory: &Path, bootstrap: &Bootstrap) -> Result<(), StartError> {
+    let (cluster_id, member_id) = founding_ids(bootstrap);
+    let identity = checkpoint::Identity {
+        cluster_id,
+        member_id,
+    };
+    layout::create(vfs, directory, identity)?;
+    tracing::info!(
+        data_dir = %directory.display(),
+        cluster_id = format!("{cluster_id:x}"),
+        member_id = format!("{:x}", member_id.0),
+        "founded a new cluster"
+    );
+    Ok(())
+}
+
+fn founding_manifest(
+    config: &Config,
+    identity: checkpoint::Identity,
+    bootstrap: &Bootstrap,
+) -> Manifest {
+    Manifest {
+        sequence: 1,
+        members: vec![Member {
+            id: identity.member_id,
+            name: config.name.clone(),
+            peer_urls: bootstrap.peer_urls.iter().map(Url::to_string).collect(),
+            client_urls: config
+                .advertise_client_urls
+                .iter()
+                .map(Url::to_string)
+                .collect(),
+        }],
+        membership: Membership {
+            voters: vec![identity.member_id],
+            ..Membership::default()
+        },
+        cluster_version: CLUSTER_VERSION.to_owned(),
+        ..Manifest::empty(identity)
+    }
+}
+
+/// Publishes the manifest of a member that has applied nothing: of a new one, or
+/// of one whose founding was cut short behind the identity file.
+fn first_manifest(
+    vfs: &dyn Vfs,
+    directory: &Path,
+    config: &Config,
+) -> Result<Manifest, StartError> {
+    let identity = layout::read_identity(vfs, directory)?.ok_or_else(|| {
+        Fatal::refused(
+            directory,
+            "the identity file is gone; restore the directory from a copy",
+        )
+    })?;
+    let bootstrap = config.bootstrap()?;
+    if founding_ids(&bootstrap) != (identity.cluster_id, identity.member_id) {
+        let text = "the directory was founded with other --initial-* flags and holds no data \
+                    yet; remove it, or start with those flags";
+        return Err(Fatal::refused(directory, text).into());
+    }
+    let manifest = founding_manifest(config, identity, &bootstrap);
+    manifest.publish(vfs, directory)?;
+    Ok(manifest)
+}
+
+fn quota_bytes(config: &Config) -> Option<u64> {
+    match config.quota {
+        Quota::Default => Some(Quota::DEFAULT_BYTES),
+        Quota::Off => None,
+        Quota::Bytes(bytes) => Some(bytes),
+    }
+}
+
+/// Who this member is now: ids and peer URLs are those of the data, name and
+/// client URLs those of the flags, as etcd publishes them on every start.
+fn identity(config: &Config, manifest: &Manifest) -> Result<Identity, StartError> {
+    let member_id = manifest.identity.member_id;
+    let member = manifest
+        .members
+        .iter()
+        .find(|member| member.id == member_id);
+    let Some(member) = member else {
+        let text = format!("the manifest does not list member {:x}", member_id.0);
+        return Err(Fatal::corruption(layout::MANIFEST, 0, text).into());
+    };
+    Ok(Identity {
+        cluster_id: manifest.identity.cluster_id,
+        member_id,
+        name: config.name.clone(),
+        peer_urls: member.peer_urls.clone(),
+        client_urls: config
+            .advertise_client_urls
+            .iter()
+            .map(Url::to_string)
+            .collect(),
+    })
+}
+
+/// Cluster and member id as etcd derives them (contract 1.11).
+fn founding_ids(bootstrap: &Bootstrap) -> (u64, MemberId) {
+    let mut urls: Vec<String> = bootstrap.peer_urls.iter().map(Url::to_string).collect();
+    urls.sort();
+    let mut member = Sha1::new();
+    for url in &urls {
+        member.update(url.as_bytes());
+    }
+    member.update(bootstrap.token.as_bytes());
+    let member_id = first_8_bytes(&member.finalize());
+    let mut cluster = Sha1::new();
+    cluster.update(member_id.to_be_bytes());
+    (first_8_bytes(&cluster.finalize()), MemberId(member_id))
+}
+
+fn first_8_bytes(digest: &[u8]) -> u64 {
+    u64::from_be_bytes(*digest.first_chunk().expect("a SHA-1 digest has 20 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What etcd 3.7 derives from its default flags.
+    #[test]
+    fn ids_are_those_of_etcd() {
+        let bootstrap = Config::defaults().bootstrap().unwrap();
+        let (cluster_id, member_id) = founding_ids(&bootstrap);
+        assert_eq!(format!("{:x}", member_id.0), "8e9e05c52164694d");
+        assert_eq!(format!("{cluster_id:x}"), "cdf818194e3a8c32");
+    }
+}
