@@ -12,4 +12,15 @@ pub struct Exception {
 }
 
 /// All exceptions.
-pub const ALL: &[Exception] = &[];
+pub const ALL: &[Exception] = &[
+    Exception {
+        rule: "length",
+        path: "server/src/rpc/range.rs",
+        reason: "to be split: the small answer, the streamed one, RangeStream",
+    },
+    Exception {
+        rule: "length",
+        path: "server/src/watch/stream.rs",
+        reason: "to be split: what the stream does for requests and for events",
+    },
+];

@@ -21,7 +21,9 @@ pub struct SourceFile {
 impl SourceFile {
     /// Whether its name ends so.
     pub fn is(&self, extension: &str) -> bool {
-        Path::new(&self.path).extension().is_some_and(|found| found == extension)
+        Path::new(&self.path)
+            .extension()
+            .is_some_and(|found| found == extension)
     }
 
     /// Whether it holds tests only.
@@ -49,14 +51,19 @@ pub fn all() -> Vec<SourceFile> {
 fn walk(root: &Path, directory: &Path, found: &mut Vec<SourceFile>) {
     for entry in fs::read_dir(directory).expect("a readable directory") {
         let path = entry.expect("a readable directory").path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("");
         if path.is_dir() {
             if !SKIPPED.contains(&name) && !name.ends_with(".sternpost") {
                 walk(root, &path, found);
             }
             continue;
         }
-        let read = path.extension().is_some_and(|found| READ.iter().any(|read| found == *read));
+        let read = path
+            .extension()
+            .is_some_and(|found| READ.iter().any(|read| found == *read));
         if !read {
             continue;
         }

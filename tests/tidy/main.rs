@@ -52,7 +52,10 @@ fn the_repository_keeps_the_laws_of_the_house() {
         .collect();
     for (place, known) in exceptions::ALL.iter().enumerate() {
         if !used.contains(&place) {
-            report.push(format!("exception not needed: {} {}", known.rule, known.path));
+            report.push(format!(
+                "exception not needed: {} {}",
+                known.rule, known.path
+            ));
         }
     }
     assert!(report.is_empty(), "{}", report.join("\n"));
@@ -63,15 +66,43 @@ fn the_repository_keeps_the_laws_of_the_house() {
 fn every_rule_finds_its_offence() {
     let offences = [
         ("length", "storage/src/a.rs", "//! Head.\n".repeat(501)),
-        ("unfinished", "storage/src/a.rs", ["//! Head.\n", "todo", "!()"].concat()),
+        (
+            "unfinished",
+            "storage/src/a.rs",
+            ["//! Head.\n", "todo", "!()"].concat(),
+        ),
         ("head", "storage/src/a.rs", "fn a() {}\n".to_owned()),
-        ("purity", "storage/src/a.rs", "//! Head.\nuse std::time::Instant;\n".to_owned()),
-        ("purity", "server/src/node/a.rs", "//! Head.\nuse tokio::time;\n".to_owned()),
-        ("error texts", "server/src/watch/a.rs", "//! Head.\n\"etcdserver: x\"\n".to_owned()),
-        ("unbounded", "server/src/a.rs", "//! Head.\nmpsc::unbounded_channel()\n".to_owned()),
+        (
+            "purity",
+            "storage/src/a.rs",
+            "//! Head.\nuse std::time::Instant;\n".to_owned(),
+        ),
+        (
+            "purity",
+            "server/src/node/a.rs",
+            "//! Head.\nuse tokio::time;\n".to_owned(),
+        ),
+        (
+            "error texts",
+            "server/src/watch/a.rs",
+            "//! Head.\n\"etcdserver: x\"\n".to_owned(),
+        ),
+        (
+            "unbounded",
+            "server/src/a.rs",
+            "//! Head.\nmpsc::unbounded_channel()\n".to_owned(),
+        ),
         ("names", "server/src/rpc/utils.rs", "//! Head.\n".to_owned()),
-        ("documents", "docs/a.md", "See `storage/src/nowhere.rs`.\n".to_owned()),
-        ("line", "storage/src/a.rs", format!("//! {}\n", "x".repeat(101))),
+        (
+            "documents",
+            "docs/a.md",
+            "See `storage/src/nowhere.rs`.\n".to_owned(),
+        ),
+        (
+            "line",
+            "storage/src/a.rs",
+            format!("//! {}\n", "x".repeat(101)),
+        ),
     ];
     for (rule, path, text) in offences {
         let file = SourceFile {
@@ -80,6 +111,9 @@ fn every_rule_finds_its_offence() {
         };
         let files = [file];
         let mut found = rules::ALL.iter().flat_map(|rule| rule(&files));
-        assert!(found.any(|finding| finding.rule == rule), "{rule} in {path}");
+        assert!(
+            found.any(|finding| finding.rule == rule),
+            "{rule} in {path}"
+        );
     }
 }

@@ -14,7 +14,15 @@ pub type Rule = fn(&[SourceFile]) -> Vec<Finding>;
 
 /// All rules.
 pub const ALL: &[Rule] = &[
-    length, line, head, unfinished, purity, error_texts, unbounded, names, documents,
+    length,
+    line,
+    head,
+    unfinished,
+    purity,
+    error_texts,
+    unbounded,
+    names,
+    documents,
 ];
 
 /// A file that does not fit into 500 lines does two things.
@@ -49,22 +57,35 @@ fn head(files: &[SourceFile]) -> Vec<Finding> {
 fn unfinished(files: &[SourceFile]) -> Vec<Finding> {
     let marks = ["todo", "unimplemented", "dbg"].map(|name| format!("{name}!("));
     let rust = files.iter().filter(|file| file.is("rs"));
-    find_lines("unfinished", rust, |text| marks.iter().any(|mark| text.contains(mark)))
+    find_lines("unfinished", rust, |text| {
+        marks.iter().any(|mark| text.contains(mark))
+    })
 }
 
 /// storage and server::node are deterministic: no runtime, clock, thread, randomness or
 /// environment.
 fn purity(files: &[SourceFile]) -> Vec<Finding> {
     const BANNED: [&str; 11] = [
-        "tokio", "tonic", "kvproto::", "std::thread", "std::time", "std::env", "std::net",
-        "Instant::now", "SystemTime", "rand::", "RandomState",
+        "tokio",
+        "tonic",
+        "kvproto::",
+        "std::thread",
+        "std::time",
+        "std::env",
+        "std::net",
+        "Instant::now",
+        "SystemTime",
+        "rand::",
+        "RandomState",
     ];
     let pure = files.iter().filter(|file| {
         let inside =
             file.path.starts_with("storage/src/") || file.path.starts_with("server/src/node/");
         inside && file.is("rs") && !file.is_test()
     });
-    find_lines("purity", pure, |text| BANNED.iter().any(|word| text.contains(word)))
+    find_lines("purity", pure, |text| {
+        BANNED.iter().any(|word| text.contains(word))
+    })
 }
 
 /// Only `rpc/status.rs` knows etcd's words for its refusals.
@@ -73,7 +94,9 @@ fn error_texts(files: &[SourceFile]) -> Vec<Finding> {
         let ours = file.path.starts_with("server/src/") || file.path.starts_with("storage/src/");
         ours && file.is("rs") && !file.is_test() && file.path != "server/src/rpc/status.rs"
     });
-    find_lines("error texts", others, |text| text.contains("\"etcdserver: "))
+    find_lines("error texts", others, |text| {
+        text.contains("\"etcdserver: ")
+    })
 }
 
 /// Every queue has a limit.
@@ -88,7 +111,9 @@ fn unbounded(files: &[SourceFile]) -> Vec<Finding> {
 
 /// Names that say nothing.
 fn names(files: &[SourceFile]) -> Vec<Finding> {
-    const EMPTY: [&str; 7] = ["util", "utils", "helper", "helpers", "common", "misc", "manager"];
+    const EMPTY: [&str; 7] = [
+        "util", "utils", "helper", "helpers", "common", "misc", "manager",
+    ];
     let rust = files
         .iter()
         .filter(|file| file.is("rs") && !file.path.starts_with("tests/tidy/"));
@@ -101,7 +126,9 @@ fn names(files: &[SourceFile]) -> Vec<Finding> {
         .filter(|file| parts(file))
         .map(|file| Finding::new("names", file, "the name says nothing"))
         .collect();
-    findings.extend(find_lines("names", rust, |text| text.contains("fn handle_")));
+    findings.extend(find_lines("names", rust, |text| {
+        text.contains("fn handle_")
+    }));
     findings
 }
 
@@ -112,7 +139,12 @@ fn documents(files: &[SourceFile]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in files.iter().filter(|file| file.is("md")) {
         for (number, text) in file.text.lines().enumerate() {
-            for path in text.split('`').skip(1).step_by(2).filter(|path| is_path(path)) {
+            for path in text
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .filter(|path| is_path(path))
+            {
                 if !BUILT.contains(path) && !root().join(path.trim_end_matches('/')).exists() {
                     let detail = format!("line {}: no {path}", number + 1);
                     findings.push(Finding::new("documents", file, detail));
@@ -125,7 +157,9 @@ fn documents(files: &[SourceFile]) -> Vec<Finding> {
 
 /// Whether text in backquotes names something of this repository.
 fn is_path(text: &str) -> bool {
-    const TOPS: [&str; 7] = ["storage", "server", "kvproto", "bench", "tests", "docs", ".ci"];
+    const TOPS: [&str; 7] = [
+        "storage", "server", "kvproto", "bench", "tests", "docs", ".ci",
+    ];
     let top = text.split('/').next().unwrap_or("");
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     TOPS.contains(&top) && text.contains('/') && text.chars().all(plain)
