@@ -11,6 +11,7 @@ use tonic::codegen::tokio_stream;
 use tonic_prost::ProstCodec;
 
 use crate::client::{CALL_WITHIN, Client};
+use crate::load::watch_all;
 use crate::process::{Member, is_etcd};
 
 /// The lines that the table stands between.
@@ -48,7 +49,12 @@ async fn the_compatibility_page_tells_what_answers_unimplemented() {
 
 /// Whether a method answers an empty request with anything but UNIMPLEMENTED.
 async fn is_served(member: &Member, service: &str, method: &str) -> bool {
-    let client = Client::connect(member.client_port()).await;
+    let mut client = Client::connect(member.client_port()).await;
+    if service == "etcdserverpb.Watch" {
+        // A stream without a watch stays open and says nothing.
+        watch_all(&mut client, 0).await;
+        return true;
+    }
     let mut grpc = tonic::client::Grpc::new(client.channel);
     grpc.ready().await.expect("a connection");
     let path = format!("/{service}/{method}").parse().expect("a path");

@@ -145,7 +145,7 @@ fn documents(files: &[SourceFile]) -> Vec<Finding> {
                 .step_by(2)
                 .filter(|path| is_path(path))
             {
-                if !BUILT.contains(path) && !root().join(path.trim_end_matches('/')).exists() {
+                if !BUILT.contains(&path) && !root().join(path.trim_end_matches('/')).exists() {
                     let detail = format!("line {}: no {path}", number + 1);
                     findings.push(Finding::new("documents", file, detail));
                 }
