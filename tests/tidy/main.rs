@@ -2,8 +2,11 @@
 //! clippy cannot see. A rule is a function from files to findings; an exception stands in
 //! `exceptions.rs` with its reason, and one that is not needed any more is a finding too.
 
+#[cfg(test)]
 mod exceptions;
+#[cfg(test)]
 mod files;
+#[cfg(test)]
 mod rules;
 
 use std::collections::BTreeSet;
