@@ -23,7 +23,7 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("STERNPOST_BIN") {
         return PathBuf::from(path);
     }
-    PathBuf::from(option_env!("CARGO_BIN_EXE_sternpost").expect("cargo builds the binary first"))
+    PathBuf::from(env!("CARGO_BIN_EXE_sternpost"))
 }
 
 /// Whether the program under test is etcd itself, as it is when the harness is validated:
