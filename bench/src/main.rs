@@ -122,7 +122,7 @@ async fn run_once(
         }
         Target::Endpoint(endpoint) => {
             let mut session = Session::attach(&endpoint, settings).await?;
-            if session.server_pid.is_none() {
+            if session.observed.pid.is_none() {
                 let note = "bench: the server's process cannot be seen from here: whether it \
                             flushes is not known, and its CPU and memory are not measured";
                 drop(writeln!(std::io::stderr().lock(), "{note}"));

@@ -1,5 +1,6 @@
 //! What one run of one line gave: the raw figures, and the quantities derived from them.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -52,7 +53,10 @@ pub struct Measurement {
     pub client_cpu_us: f64,
     pub peak_resident_bytes: Option<u64>,
     pub grown_resident_bytes: Option<u64>,
-    pub written_bytes: Option<u64>,
+    /// By the counter of the device: of everybody on it, journal included.
+    pub device_written_bytes: Option<u64>,
+    /// By the counter of the process, which counts whole folios of the page cache.
+    pub process_written_bytes: Option<u64>,
 }
 
 /// Something that is compared between two stores.
@@ -71,15 +75,17 @@ pub enum Quantity {
     PeakMemory,
     /// Resident memory gained between the line's begin and its peak, in MiB.
     GrownMemory,
-    /// KiB written towards the device per operation.
+    /// KiB written to the device per operation, by everybody on it.
     Written,
+    /// KiB that the kernel charged to the process per operation.
+    Charged,
     /// Client CPU as a share of one core.
     ClientShare,
 }
 
 impl Quantity {
     /// All, in the order of the report.
-    pub const ALL: [Quantity; 8] = [
+    pub const ALL: [Quantity; 9] = [
         Quantity::Rate,
         Quantity::Median,
         Quantity::P99,
@@ -87,6 +93,7 @@ impl Quantity {
         Quantity::PeakMemory,
         Quantity::GrownMemory,
         Quantity::Written,
+        Quantity::Charged,
         Quantity::ClientShare,
     ];
 
@@ -99,7 +106,8 @@ impl Quantity {
             Quantity::ServerCpu => "server CPU us/op",
             Quantity::PeakMemory => "peak RSS MiB",
             Quantity::GrownMemory => "RSS growth MiB",
-            Quantity::Written => "written KiB/op",
+            Quantity::Written => "device KiB/op",
+            Quantity::Charged => "charged KiB/op",
             Quantity::ClientShare => "client CPU cores",
         }
     }
@@ -121,7 +129,12 @@ impl Measurement {
             Quantity::GrownMemory => self
                 .grown_resident_bytes
                 .map(|bytes| bytes as f64 / MEBIBYTE),
-            Quantity::Written => self.written_bytes.map(|b| b as f64 / 1_024.0 / operations),
+            Quantity::Written => self
+                .device_written_bytes
+                .map(|b| b as f64 / 1_024.0 / operations),
+            Quantity::Charged => self
+                .process_written_bytes
+                .map(|b| b as f64 / 1_024.0 / operations),
             Quantity::ClientShare => Some(self.client_cpu_us / 1e6 / self.seconds),
         }
     }
@@ -136,7 +149,7 @@ impl Measurement {
     pub fn failed(line: &'static str, failure: &Failure) -> Measurement {
         let mut tally = Tally::default();
         tally.fail(failure);
-        Meter::start(None).map_or_else(
+        Meter::start(&Observed::default()).map_or_else(
             |_| Measurement::assemble(line, &tally, Duration::ZERO, Duration::ZERO),
             |meter| meter.finish(line, &tally),
         )
@@ -164,17 +177,37 @@ impl Measurement {
             client_cpu_us: micros(client_cpu),
             peak_resident_bytes: None,
             grown_resident_bytes: None,
-            written_bytes: None,
+            device_written_bytes: None,
+            process_written_bytes: None,
         }
     }
 }
 
-/// The figures of both processes at the begin of a line.
-#[derive(Clone, Copy, Debug)]
+/// What can be seen of a store beside its answers.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The server's process, if it runs on this machine and can be seen.
+    pub pid: Option<u32>,
+    /// The counters of the device under its data directory, if known.
+    pub device: Option<PathBuf>,
+}
+
+impl Observed {
+    fn device_written(&self) -> Option<u64> {
+        self.device
+            .as_deref()
+            .and_then(|path| procfs::device_written_bytes(path).ok())
+    }
+}
+
+/// The figures of both processes and of the device at the begin of a line.
+#[derive(Clone, Debug)]
 pub struct Meter {
     begin: Instant,
     client_cpu: Duration,
     server: Option<ServerBegin>,
+    observed: Observed,
+    device_written: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -186,14 +219,16 @@ struct ServerBegin {
 }
 
 impl Meter {
-    /// Begins to measure, with the server's process if it runs on this machine.
-    pub fn start(server: Option<u32>) -> Result<Meter, Failure> {
-        let server = server.map(ServerBegin::read).transpose()?;
+    /// Begins to measure what can be seen.
+    pub fn start(observed: &Observed) -> Result<Meter, Failure> {
+        let server = observed.pid.map(ServerBegin::read).transpose()?;
         let client_cpu = procfs::cpu(std::process::id())?;
         Ok(Meter {
             begin: Instant::now(),
             client_cpu,
             server,
+            observed: observed.clone(),
+            device_written: observed.device_written(),
         })
     }
 
@@ -203,6 +238,9 @@ impl Meter {
         let client_cpu = procfs::cpu(std::process::id()).unwrap_or(self.client_cpu);
         let client_cpu = client_cpu.saturating_sub(self.client_cpu);
         let mut measurement = Measurement::assemble(line, tally, elapsed, client_cpu);
+        let device = self.device_written.zip(self.observed.device_written());
+        measurement.device_written_bytes =
+            device.map(|(before, after)| after.saturating_sub(before));
         if let Some(begin) = self.server {
             begin.complete(&mut measurement);
         }
@@ -235,7 +273,7 @@ impl ServerBegin {
         };
         let cpu = usage.cpu.saturating_sub(self.usage.cpu);
         measurement.server_cpu_us = Some(cpu.as_secs_f64() * 1e6);
-        measurement.written_bytes =
+        measurement.process_written_bytes =
             Some(usage.written_bytes.saturating_sub(self.usage.written_bytes));
         measurement.peak_resident_bytes = Some(peak);
         measurement.grown_resident_bytes = self

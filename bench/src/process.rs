@@ -39,7 +39,9 @@ pub struct Launch {
 impl Launch {
     /// Prepares a start in `parent`, in a directory that no other run uses.
     pub fn new(binary: &Path, extra_flags: &[String], parent: &Path) -> Result<Launch, Failure> {
+        // Variables of etcd's are taken away from the server; others reach it.
         let environment: Vec<String> = std::env::vars()
+            .filter(|(name, _)| !name.starts_with("ETCD_"))
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         if let Some(reason) = procfs::fsync_off_by(extra_flags, &environment) {

@@ -1,12 +1,15 @@
 //! What Linux tells of a process: CPU, memory, bytes written, command line, listening sockets.
 //!
-//! Limits: CPU has a grain of 10 ms (USER_HZ is 100 on every Linux we run on); bytes written are
-//! those that the process sent towards the device, without the file system's own journal; another
-//! user's process can be read by root only.
+//! Limits: CPU has a grain of 10 ms (USER_HZ is 100 on every Linux we run on). Bytes written by a
+//! process count each dirtied page-cache folio as a whole: measured on Linux 6.18 and ext4, 1 MiB
+//! for a write of 4 KiB into a file that was filled in steps of 1 MiB, of which the device gets
+//! 4 KiB. So the device's own counter is what tells; it counts the writes of everybody on it,
+//! the file system's journal included. Another user's process can be read by root only.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Length of one tick of /proc/PID/stat.
@@ -165,13 +168,13 @@ pub fn fsync_off_by(arguments: &[String], environment: &[String]) -> Option<Stri
         let Some((name, value)) = variable.split_once('=') else {
             continue;
         };
-        if name.ends_with("_UNSAFE_NO_FSYNC") && is_off(value) {
+        if name == "ETCD_UNSAFE_NO_FSYNC" && is_off(value) {
             return Some(format!("its environment has {variable}"));
         }
         if name == "LD_PRELOAD" && value.contains("eatmydata") {
             return Some(format!("its environment has {variable}"));
         }
-        if name.ends_with("_CONFIG_FILE")
+        if name == "ETCD_CONFIG_FILE"
             && let Some(reason) = configured_off(Path::new(value))
         {
             return Some(reason);
@@ -193,6 +196,30 @@ fn configured_off(path: &Path) -> Option<String> {
         line.contains("unsafe-no-fsync:") && !line.contains("unsafe-no-fsync:false")
     });
     found.then(|| format!("{} has unsafe-no-fsync", path.display()))
+}
+
+/// The kernel's counters of the device that holds a directory; None where there is none, as under
+/// an overlay or btrfs.
+pub fn device_counters(directory: &Path) -> Option<PathBuf> {
+    let device = fs::metadata(directory).ok()?.dev();
+    // The encoding of dev_t that glibc and the kernel share.
+    let major = (device >> 8) & 0xfff;
+    let minor = (device & 0xff) | ((device >> 12) & 0xfff00);
+    let path = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/stat"));
+    path.exists().then_some(path)
+}
+
+/// Bytes written to the device since it was attached.
+pub fn device_written_bytes(counters: &Path) -> io::Result<u64> {
+    const SECTOR_BYTES: u64 = 512;
+    let text = fs::read_to_string(counters)?;
+    let sectors = text
+        .split_whitespace()
+        .nth(6)
+        .and_then(|text| text.parse::<u64>().ok());
+    sectors
+        .map(|sectors| sectors * SECTOR_BYTES)
+        .ok_or_else(|| malformed("stat"))
 }
 
 /// The type of the file system that holds a directory.

@@ -311,7 +311,7 @@ mod tests {
             let second = Duration::from_secs(1);
             let mut one = Measurement::assemble("put-256", &tally, second, second / 10);
             one.server_cpu_us = Some(1e6);
-            one.written_bytes = Some(1 << 20);
+            one.device_written_bytes = Some(1 << 20);
             one
         };
         let measurements = rates.iter().map(measure).collect();

@@ -50,7 +50,7 @@ pub async fn keep_alive(session: &mut Session, line: &'static str) -> Result<Mea
             lease: lease.id,
         });
     }
-    let meter = Meter::start(session.server_pid)?;
+    let meter = Meter::start(&session.observed)?;
     let tally = closed_loop::run(clients, session.settings.length).await;
     Ok(meter.finish(line, &tally))
 }

@@ -86,7 +86,7 @@ pub async fn get(
             serializable,
         })
         .collect();
-    let meter = Meter::start(session.server_pid)?;
+    let meter = Meter::start(&session.observed)?;
     let tally = closed_loop::run(clients, session.settings.length).await;
     Ok(meter.finish(line, &tally))
 }
@@ -162,7 +162,7 @@ pub async fn list(
         list,
         objects,
     };
-    let meter = Meter::start(session.server_pid)?;
+    let meter = Meter::start(&session.observed)?;
     let tally = closed_loop::run(vec![client], session.settings.length).await;
     Ok(meter.finish(line, &tally))
 }
@@ -201,7 +201,7 @@ pub async fn namespace(
             namespaces: session.settings.objects / NAMESPACE_OBJECTS,
         })
         .collect();
-    let meter = Meter::start(session.server_pid)?;
+    let meter = Meter::start(&session.observed)?;
     let tally = closed_loop::run(clients, session.settings.length).await;
     Ok(meter.finish(line, &tally))
 }
@@ -231,7 +231,7 @@ pub async fn count(session: &mut Session, line: &'static str) -> Result<Measurem
         connection: session.connection(0),
         objects,
     };
-    let meter = Meter::start(session.server_pid)?;
+    let meter = Meter::start(&session.observed)?;
     let tally = closed_loop::run(vec![client], session.settings.length).await;
     Ok(meter.finish(line, &tally))
 }

@@ -8,7 +8,7 @@ use kvproto::etcdserverpb::{StatusRequest, StatusResponse};
 use crate::connection::{Connection, Method};
 use crate::failure::Failure;
 use crate::lines::writes;
-use crate::measurement::{Measurement, Meter, Tally};
+use crate::measurement::{Measurement, Meter, Observed, Tally};
 use crate::objects::Values;
 use crate::process::{Launch, ServerProcess};
 use crate::procfs;
@@ -44,8 +44,7 @@ impl Default for Settings {
 pub struct Session {
     pub settings: Settings,
     pub values: Values,
-    /// The server's process, if it runs on this machine and can be seen.
-    pub server_pid: Option<u32>,
+    pub observed: Observed,
     connections: Vec<Connection>,
     endpoint: String,
     own: Option<(Launch, ServerProcess)>,
@@ -73,7 +72,7 @@ impl Session {
             )));
         }
         let mut session = Session::new(endpoint.to_owned(), settings);
-        session.server_pid = server_pid;
+        session.observed.pid = server_pid;
         session.connect().await?;
         Ok(session)
     }
@@ -85,7 +84,10 @@ impl Session {
     pub async fn launch(launch: Launch, settings: Settings) -> Result<Session, Failure> {
         let mut session = Session::new(launch.endpoint(), settings);
         let (server, took) = launch.start().await?;
-        session.server_pid = Some(server.pid());
+        session.observed = Observed {
+            pid: Some(server.pid()),
+            device: procfs::device_counters(&launch.home),
+        };
         session.started_in = Some(took);
         session.own = Some((launch, server));
         session.connect().await?;
@@ -97,7 +99,7 @@ impl Session {
         Session {
             settings,
             values,
-            server_pid: None,
+            observed: Observed::default(),
             connections: Vec::new(),
             endpoint,
             own: None,
@@ -158,7 +160,8 @@ impl Session {
         let mut measurement =
             Measurement::assemble(line, &one_operation(took), took, Duration::ZERO);
         measurement.peak_resident_bytes = self
-            .server_pid
+            .observed
+            .pid
             .and_then(|pid| procfs::peak_resident_bytes(pid).ok());
         Ok(measurement)
     }
@@ -170,16 +173,19 @@ impl Session {
         let (launch, server) = self.own.take().ok_or_else(foreign)?;
         self.connections.clear();
         server.kill()?;
-        let meter = Meter::start(None)?;
+        let meter = Meter::start(&Observed {
+            pid: None,
+            ..self.observed.clone()
+        })?;
         let (server, took) = launch.start().await?;
         let mut measurement = meter.finish(line, &one_operation(took));
         // A new process: all of its figures belong to this line.
         let usage = procfs::usage(server.pid())?;
         measurement.seconds = took.as_secs_f64();
         measurement.server_cpu_us = Some(usage.cpu.as_secs_f64() * 1e6);
-        measurement.written_bytes = Some(usage.written_bytes);
+        measurement.process_written_bytes = Some(usage.written_bytes);
         measurement.peak_resident_bytes = Some(procfs::peak_resident_bytes(server.pid())?);
-        self.server_pid = Some(server.pid());
+        self.observed.pid = Some(server.pid());
         self.own = Some((launch, server));
         self.connect().await?;
         Ok(measurement)

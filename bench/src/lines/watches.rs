@@ -121,7 +121,7 @@ pub async fn fan_out(session: &mut Session, line: &'static str) -> Result<Measur
     }
     let connection = session.connection(0);
     let mut random = Random::new(11);
-    let meter = Meter::start(session.server_pid)?;
+    let meter = Meter::start(&session.observed)?;
     let end = Instant::now() + session.settings.length;
     let mut puts = 0;
     let mut tally = Tally::default();
@@ -176,7 +176,7 @@ pub async fn latency(session: &mut Session, line: &'static str) -> Result<Measur
     let mut random = Random::new(12);
     let mut ticks = interval(CALM_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let meter = Meter::start(session.server_pid)?;
+    let meter = Meter::start(&session.observed)?;
     let events = tokio::spawn(take_events(stream, Arc::clone(&sent), puts));
     for number in 0..puts {
         ticks.tick().await;

@@ -96,7 +96,7 @@ pub async fn put(
             last_revision: 0,
         })
         .collect();
-    let meter = Meter::start(session.server_pid)?;
+    let meter = Meter::start(&session.observed)?;
     let tally = closed_loop::run(clients, session.settings.length).await;
     Ok(meter.finish(line, &tally))
 }
@@ -170,7 +170,7 @@ pub async fn transaction(
     for client in prepared {
         ready.push(client.await.expect("a client does not panic")?);
     }
-    let meter = Meter::start(session.server_pid)?;
+    let meter = Meter::start(&session.observed)?;
     let tally = closed_loop::run(ready, session.settings.length).await;
     Ok(meter.finish(line, &tally))
 }
@@ -242,7 +242,7 @@ async fn fill_share(
 
 /// The filling of the store with all objects, measured.
 pub async fn load(session: &mut Session, line: &'static str) -> Result<Measurement, Failure> {
-    let meter = Meter::start(session.server_pid)?;
+    let meter = Meter::start(&session.observed)?;
     let loaded = session.need_objects().await?;
     let again = || Failure::Refused("the objects were loaded before".to_owned());
     Ok(meter.finish(line, &loaded.ok_or_else(again)?))
