@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{
@@ -105,10 +106,7 @@ fn check(arguments: &[String]) -> ExitCode {
     let [directory] = arguments else {
         return usage_error("check takes one argument, the data directory");
     };
-    print_error(&format!(
-        "cannot check {directory}: the checker is not built yet\n"
-    ));
-    ExitCode::from(2)
+    ExitCode::from(crate::check::run(Path::new(directory)) as u8)
 }
 
 /// A configuration that makes no sense: etcd's two lines, exit code 1.
@@ -145,7 +143,7 @@ fn log_config(config: &Config) {
         sternpost_version = STERNPOST_VERSION,
         name = %config.name,
         data_dir = %config.data_dir.display(),
-        wal_dir = %config.wal_dir.as_deref().unwrap_or(std::path::Path::new("")).display(),
+        wal_dir = %config.wal_dir.as_deref().unwrap_or(Path::new("")).display(),
         force_new_cluster = config.force_new_cluster,
         heartbeat_interval = %format_duration(config.heartbeat_interval),
         election_timeout = %format_duration(config.election_timeout),

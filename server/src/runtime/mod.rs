@@ -15,6 +15,7 @@ mod handle;
 mod lessor;
 mod limits;
 mod maintenance;
+mod meters;
 mod pins;
 mod proposals;
 mod reads;
