@@ -11,7 +11,7 @@ use crate::http::{AccessRules, Endpoints, GrpcFront, client_router, empty_router
 use crate::member_view::Member;
 use crate::net::{ListenOptions, Listeners};
 use crate::rpc::{self, Context, Service};
-use crate::runtime::{Core, Handle, run_auto_compaction, run_warm_up};
+use crate::runtime::{Core, Handle, run_auto_compaction, run_memory_guard, run_warm_up};
 use crate::sd_notify;
 use crate::shutdown::Shutdown;
 
@@ -66,6 +66,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
     let front = GrpcFront::new(rpc::Routed::new(grpc, http), metrics);
     tokio::spawn(run_auto_compaction(handle.clone(), config.auto_compaction));
     tokio::spawn(run_warm_up(handle.clone()));
+    tokio::spawn(run_memory_guard(handle.clone()));
     log_ready(&config, &handle, secure);
     if let Err(error) = sd_notify::ready() {
         tracing::warn!(%error, "cannot tell systemd that the member is ready");

@@ -161,7 +161,8 @@ impl Stream {
                 return;
             }
             self.buffer.advance(5);
-            self.messages.push_back(self.buffer.split_to(length).freeze());
+            self.messages
+                .push_back(self.buffer.split_to(length).freeze());
         }
     }
 }

@@ -56,9 +56,16 @@ async fn sigterm_ends_it_with_watches_open() {
     let (mut process, port) = start(&directory.path().join("data"), directory.path().join("log"));
     let mut client = Client::tcp(port).await;
     let mut watch = client.stream("/etcdserverpb.Watch/Watch").await;
-    let create = WatchCreateRequest { key: "k".into(), ..Default::default() };
+    let create = WatchCreateRequest {
+        key: "k".into(),
+        ..Default::default()
+    };
     let create = RequestUnion::CreateRequest(create);
-    watch.send(&WatchRequest { request_union: Some(create) }).await;
+    watch
+        .send(&WatchRequest {
+            request_union: Some(create),
+        })
+        .await;
     let created: WatchResponse = watch.next().await.unwrap();
     assert!(created.created);
     process.terminate();
@@ -75,7 +82,10 @@ async fn systemd_is_told_once_it_serves() {
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let port = free_port();
-    let flags = flags(&directory.path().join("data"), &format!("http://127.0.0.1:{port}"));
+    let flags = flags(
+        &directory.path().join("data"),
+        &format!("http://127.0.0.1:{port}"),
+    );
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap())];
     let _process = Process::start(&flags, &environment, directory.path().join("log"));
     let mut buffer = [0; 64];
@@ -94,7 +104,10 @@ async fn a_directory_belongs_to_one_process() {
     let mut second = Process::start(&flags(&data, &url), &[], directory.path().join("second"));
     assert_eq!(second.wait().code(), Some(1));
     let log = second.log();
-    assert!(log.contains("another process uses this data directory"), "{log}");
+    assert!(
+        log.contains("another process uses this data directory"),
+        "{log}"
+    );
     let refused = check(&data);
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("another process uses this data directory"));
@@ -123,7 +136,11 @@ fn etcds_directory_is_left_alone() {
 async fn the_checker_tells_a_clean_directory_from_a_damaged_one() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    assert_eq!(check(&data).status.code(), Some(2), "there is nothing to check");
+    assert_eq!(
+        check(&data).status.code(),
+        Some(2),
+        "there is nothing to check"
+    );
     let (mut process, port) = start(&data, directory.path().join("log"));
     let needle = "a value that stands in the log once";
     put(port, "k", needle).await;
@@ -133,18 +150,33 @@ async fn the_checker_tells_a_clean_directory_from_a_damaged_one() {
     process.terminate();
     process.wait();
     let clean = check(&data);
-    assert_eq!(clean.status.code(), Some(0), "{}{}", stdout(&clean), stderr(&clean));
+    assert_eq!(
+        clean.status.code(),
+        Some(0),
+        "{}{}",
+        stdout(&clean),
+        stderr(&clean)
+    );
     assert!(stdout(&clean).contains(": clean ("), "{}", stdout(&clean));
     assert_eq!(stderr(&clean), "", "no bar where there is no terminal");
 
     let (file, offset) = flip(&data.join("log"), needle.as_bytes());
     let damaged = check(&data);
-    assert_eq!(damaged.status.code(), Some(1), "{}{}", stdout(&damaged), stderr(&damaged));
+    assert_eq!(
+        damaged.status.code(),
+        Some(1),
+        "{}{}",
+        stdout(&damaged),
+        stderr(&damaged)
+    );
     let report = stdout(&damaged);
     let finding = format!("{}: offset ", file.display());
     let line = report.lines().find_map(|line| line.strip_prefix(&finding));
     let found: usize = line.unwrap().split(':').next().unwrap().parse().unwrap();
-    assert!(found <= offset, "the group that holds the byte begins before it");
+    assert!(
+        found <= offset,
+        "the group that holds the byte begins before it"
+    );
 }
 
 /// Flips a bit where `needle` stands; the file and the offset.
@@ -152,7 +184,9 @@ fn flip(directory: &Path, needle: &[u8]) -> (PathBuf, usize) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let mut bytes = std::fs::read(&path).unwrap();
-        let found = bytes.windows(needle.len()).position(|window| window == needle);
+        let found = bytes
+            .windows(needle.len())
+            .position(|window| window == needle);
         if let Some(offset) = found {
             bytes[offset] ^= 1;
             std::fs::write(&path, bytes).unwrap();

@@ -36,9 +36,15 @@ async fn put_and_get(client: &mut Client) {
 
 /// What probes and scrapers ask on the client port.
 async fn plain_endpoints(client: &mut Client) {
-    let health = (StatusCode::OK, "{\"health\":\"true\",\"reason\":\"\"}".to_owned());
+    let health = (
+        StatusCode::OK,
+        "{\"health\":\"true\",\"reason\":\"\"}".to_owned(),
+    );
     assert_eq!(client.get("/health").await, health);
-    assert_eq!(client.get("/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
+    assert_eq!(
+        client.get("/readyz").await,
+        (StatusCode::OK, "ok\n".to_owned())
+    );
     let (status, version) = client.get("/version").await;
     assert_eq!(status, StatusCode::OK);
     assert!(version.contains("\"etcdserver\":\"3.7.3\""), "{version}");
@@ -52,7 +58,9 @@ async fn plaintext_and_metrics_urls() {
     let directory = tempfile::tempdir().unwrap();
     let (port, metrics_port) = (free_port(), free_port());
     let mut flags = flags(directory.path(), &format!("http://127.0.0.1:{port}"));
-    flags.push(format!("--listen-metrics-urls=http://127.0.0.1:{metrics_port}"));
+    flags.push(format!(
+        "--listen-metrics-urls=http://127.0.0.1:{metrics_port}"
+    ));
     let member = InProcess::start(&flags);
     until_listening(port);
     let mut client = Client::tcp(port).await;
@@ -67,7 +75,10 @@ async fn plaintext_and_metrics_urls() {
     }
     // Contract 3.2: the version is told on the client port only.
     assert_eq!(client::get(port, "/version").await.0, StatusCode::OK);
-    assert_eq!(client::get(metrics_port, "/version").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(
+        client::get(metrics_port, "/version").await.0,
+        StatusCode::NOT_FOUND
+    );
     member.stop();
 }
 
@@ -111,7 +122,10 @@ async fn mutual_tls() {
     let mut flags = flags(&directory.path().join("data"), &url);
     flags.extend(authority.server_flags());
     flags.push("--client-cert-auth".to_owned());
-    flags.push(format!("--trusted-ca-file={}", authority.path("ca.pem").display()));
+    flags.push(format!(
+        "--trusted-ca-file={}",
+        authority.path("ca.pem").display()
+    ));
     let member = InProcess::start(&flags);
     until_listening(port);
 
@@ -120,7 +134,10 @@ async fn mutual_tls() {
     let range = RangeRequest::default();
     let path = "/etcdserverpb.KV/Range";
     let refused = stranger.try_unary::<RangeResponse>(path, &range).await;
-    assert!(refused.is_err(), "served without a certificate: {refused:?}");
+    assert!(
+        refused.is_err(),
+        "served without a certificate: {refused:?}"
+    );
 
     let mut client = Client::tls(port, &authority.connector(Some("client"))).await;
     put_and_get(&mut client).await;
