@@ -228,7 +228,10 @@ fn first_manifest(
 fn metrics(config: &Config, identity: &Identity) -> Arc<Metrics> {
     let metrics = Metrics::new(METHODS, config.metrics == MetricsLevel::Extensive);
     metrics.set_member(identity.member_id.0);
-    metrics.set_cluster_version(CLUSTER_VERSION);
+    let (cluster_version, _) = CLUSTER_VERSION
+        .rsplit_once('.')
+        .expect("the version has three parts");
+    metrics.set_cluster_version(cluster_version);
     metrics.set_features(config.feature_gates.rows());
     let quota = &metrics.member.quota_backend_bytes;
     match quota_bytes(config) {

@@ -27,7 +27,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
     let Opened { parts, lock } = bootstrap::open(&config)?;
     let (core, handle) = Core::new(parts);
     let (stop_core, core_stops) = tokio::sync::oneshot::channel::<()>();
-    let core = tokio::spawn(core.run(async {
+    let stop = |shutdown: &Shutdown| {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.requested().await;
+        }
+    };
+    let core = tokio::spawn(core.run(stop(&shutdown), async {
         // A dropped sender is a stop as well.
         drop(core_stops.await);
     }));
@@ -37,12 +43,6 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
         member: Arc::new(Member::new(handle.clone())),
         metrics: Arc::clone(&metrics),
         request_timeout: handle.request_timeout(),
-    };
-    let stop = |shutdown: &Shutdown| {
-        let shutdown = shutdown.clone();
-        async move {
-            shutdown.requested().await;
-        }
     };
     let probes = listeners
         .metrics

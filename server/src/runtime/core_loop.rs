@@ -161,19 +161,27 @@ impl Core {
         (core, handle)
     }
 
-    /// Runs until `shutdown` completes and what is being flushed is durable.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+    /// Runs until `shutdown` completes and what is being flushed is durable. From
+    /// `stopping` on streams end, while calls that have begun are answered.
+    pub async fn run(
+        mut self,
+        stopping: impl Future<Output = ()>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let mut ticks = tokio::time::interval(self.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut lease_scan = tokio::time::interval(LEASE_SCAN_INTERVAL);
         lease_scan.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(REQUESTS_PER_TURN);
-        tokio::pin!(shutdown);
+        tokio::pin!(stopping, shutdown);
         loop {
             self.turn();
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
+                () = &mut stopping, if !*self.stop.borrow() => {
+                    self.stop.send_replace(true);
+                }
                 group = self.flusher.flushed(), if self.in_flight.is_some() => {
                     self.group_flushed(group);
                 }

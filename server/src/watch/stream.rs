@@ -13,6 +13,7 @@ use kvproto::etcdserverpb::watch_request::RequestUnion;
 use kvproto::etcdserverpb::{
     ResponseHeader, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
+use storage::error::Refusal;
 use storage::types::{Event, RevisionEvents};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::Status;
@@ -23,6 +24,7 @@ use super::hub::{Hub, Signal};
 use super::range_index::KeyInterval;
 use super::watchers::{Watcher, Watchers};
 use crate::rpc::grpc::{BodySender, Closed, MessageStream, frame_message};
+use crate::rpc::status;
 use crate::runtime::{Handle, Rejected};
 
 /// Revisions taken from the ring under one lock.
@@ -112,7 +114,7 @@ impl Stream {
                 biased;
                 () = gone.closed() => return Err(End::ClientGone),
                 () = self.handle.stopped() => {
-                    return Err(End::Failed(Status::unavailable("etcdserver: server stopped")));
+                    return Err(End::Failed(Rejected::Stopped.into()));
                 }
                 request = requests.next(), if !half_closed => match request? {
                     // A client that closes its side goes on receiving (contract 1.9).
@@ -145,10 +147,11 @@ impl Stream {
             key: request.key.clone(),
             range_end: request.range_end.clone(),
         };
+        let compacted = status::refused(&Refusal::Compacted);
         let refusal = if interval.is_empty() {
             Some("mvcc: watcher range is empty")
         } else if request.start_revision < 0 {
-            Some("etcdserver: mvcc: required revision has been compacted")
+            Some(compacted.message())
         } else {
             None
         };

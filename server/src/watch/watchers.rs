@@ -31,7 +31,7 @@ pub(super) struct Watcher {
 
 impl Watcher {
     pub(super) fn new(request: &WatchCreateRequest, interval: KeyInterval, next: i64) -> Watcher {
-        let filters = |wanted: FilterType| request.filters.contains(&(wanted as i32));
+        let filters = |wanted| request.filters.contains(&(wanted as i32));
         Watcher {
             interval,
             next_revision: next,
