@@ -14,7 +14,7 @@ use crate::config::{
 };
 use crate::logging::{self, FATAL};
 use crate::version::{ETCD_VERSION, STERNPOST_VERSION};
-use crate::{shutdown, signals};
+use crate::{check_command, shutdown, signals};
 
 /// How often the runtime looks at sockets and timers, in polls of tasks: small, so that nothing
 /// holds a turn (the design's sixth idea).
@@ -106,7 +106,7 @@ fn check(arguments: &[String]) -> ExitCode {
     let [directory] = arguments else {
         return usage_error("check takes one argument, the data directory");
     };
-    ExitCode::from(crate::check::run(Path::new(directory)) as u8)
+    check_command::run(Path::new(directory))
 }
 
 /// A configuration that makes no sense: etcd's two lines, exit code 1.
@@ -143,7 +143,7 @@ fn log_config(config: &Config) {
         sternpost_version = STERNPOST_VERSION,
         name = %config.name,
         data_dir = %config.data_dir.display(),
-        wal_dir = %config.wal_dir.as_deref().unwrap_or(Path::new("")).display(),
+        wal_dir = %config.wal_dir.as_deref().unwrap_or(std::path::Path::new("")).display(),
         force_new_cluster = config.force_new_cluster,
         heartbeat_interval = %format_duration(config.heartbeat_interval),
         election_timeout = %format_duration(config.election_timeout),

@@ -157,7 +157,7 @@ async fn the_checker_tells_a_clean_directory_from_a_damaged_one() {
         stdout(&clean),
         stderr(&clean)
     );
-    assert!(stdout(&clean).contains(": clean ("), "{}", stdout(&clean));
+    assert!(stdout(&clean).starts_with("clean: "), "{}", stdout(&clean));
     assert_eq!(stderr(&clean), "", "no bar where there is no terminal");
 
     let (file, offset) = flip(&data.join("log"), needle.as_bytes());
