@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 
 use super::Context;
 use super::grpc::{BodySender, MessageStream, frame_message};
+use crate::runtime::Rejected;
 
 /// Grants a lease; the id and the raised TTL are chosen here, before the log.
 pub(super) async fn grant(
@@ -121,7 +122,7 @@ pub(super) async fn keep_alive(
             biased;
             () = gone.closed() => return,
             () = context.handle.stopped() => {
-                break Status::unavailable("etcdserver: server stopped");
+                break Rejected::Stopped.into();
             }
             request = requests.next() => request,
         };
