@@ -11,6 +11,9 @@ use crate::lines::Line;
 use crate::measurement::{Measurement, Quantity};
 use crate::targets;
 
+/// Above this load average, something else ran before the bench began.
+const QUIET_LOAD_MAX: f64 = 0.5;
+
 /// All that a run gave.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -127,6 +130,15 @@ impl Report {
                 self.rounds
             ),
         );
+        if load_average_before
+            .parse::<f64>()
+            .is_ok_and(|load| load > QUIET_LOAD_MAX)
+        {
+            append(
+                text,
+                "the machine was NOT QUIET: these figures only show that the bench works",
+            );
+        }
         append(
             text,
             &format!("A: etcd {} ({})", self.etcd.version, self.etcd.binary),
