@@ -110,16 +110,14 @@ fn the_compatibility_page_tells_what_each_flag_means() {
         } else {
             format!("`{default}`")
         };
-        table += &format!(
-            "| `{}` | {default} | {class} | {} |\n",
-            flag.name, flag.help
-        );
+        let help = flag.help.replace('|', "\\|").replace('<', "\\<");
+        table += &format!("| `{}` | {default} | {class} | {help} |\n", flag.name);
     }
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compatibility.md");
     let page = std::fs::read_to_string(&path).unwrap();
     let begin = page.find(PAGE_BEGIN).expect("the page has the first line") + PAGE_BEGIN.len();
     let end = page.find(PAGE_END).expect("the page has the last line");
-    if std::env::var_os("STERNPOST_REGENERATE").is_some() {
+    if std::env::var_os("STERNPOST_REGENERATE").is_some_and(|value| value == "1") {
         let rewritten = format!("{}{table}{}", &page[..begin], &page[end..]);
         std::fs::write(&path, rewritten).unwrap();
         return;
