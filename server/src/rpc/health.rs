@@ -5,6 +5,7 @@ use tonic::Status;
 
 use super::Context;
 use super::grpc::{BodySender, frame_message};
+use crate::runtime::Rejected;
 
 /// `grpc.health.v1.HealthCheckRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -53,6 +54,5 @@ pub(super) async fn watch(context: Context, request: CheckRequest, body: BodySen
             () = context.handle.stopped() => {}
         }
     }
-    body.end(Status::unavailable("etcdserver: server stopped"))
-        .await;
+    body.end(Rejected::Stopped.into()).await;
 }

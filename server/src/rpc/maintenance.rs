@@ -1,5 +1,7 @@
 //! Status, alarms, hashes and the like (contract 1.12).
 
+use std::time::Instant;
+
 use kvproto::etcdserverpb as pb;
 use kvproto::etcdserverpb::alarm_request::AlarmAction;
 use storage::apply::Response;
@@ -7,8 +9,8 @@ use storage::apply::command::{Alarm, Command};
 use storage::types::MemberId;
 use tonic::Status;
 
-use super::{Context, convert, snapshot};
-use crate::runtime::HashKvJob;
+use super::{Context, convert, snapshot, status};
+use crate::runtime::{HashKvJob, Rejected};
 use crate::version;
 
 /// Lists, raises or clears alarms.
@@ -60,7 +62,7 @@ pub(super) async fn status(
     let leader = view.leader();
     let mut errors = Vec::new();
     if leader.is_none() {
-        errors.push("etcdserver: no leader".to_owned());
+        errors.push(Status::from(Rejected::NoLeader).message().to_owned());
     }
     for (member, alarm) in view.alarms() {
         let name = match alarm {
@@ -73,13 +75,15 @@ pub(super) async fn status(
     Ok(pb::StatusResponse {
         header: Some(view.header(numbers.revision)),
         version: version::ETCD_VERSION.to_owned(),
-        db_size: signed(numbers.size_total),
+        // The file of an etcd is never empty, so its clients find these fields even
+        // in JSON, which leaves out zeros.
+        db_size: signed(numbers.size_total.max(1)),
         leader: leader.map_or(0, |leader| leader.0),
         raft_index: numbers.committed,
         raft_term: view.term(),
         raft_applied_index: numbers.applied,
         errors,
-        db_size_in_use: signed(numbers.size_in_use),
+        db_size_in_use: signed(numbers.size_in_use.max(1)),
         is_learner: false,
         storage_version: version::STORAGE_VERSION.to_owned(),
         db_size_quota: context.options.quota_bytes,
@@ -101,7 +105,10 @@ pub(super) async fn hash(
     _: pb::HashRequest,
 ) -> Result<pb::HashResponse, Status> {
     let view = context.handle.view();
+    let began = Instant::now();
     let hash = snapshot::hash(context).await?;
+    let duration = &context.handle.metrics().member.hash_duration;
+    duration.observe_seconds(began.elapsed());
     Ok(pb::HashResponse {
         header: Some(view.header(view.revision())),
         hash,
@@ -114,10 +121,13 @@ pub(super) async fn hash_kv(
     request: pb::HashKvRequest,
 ) -> Result<pb::HashKvResponse, Status> {
     let view = context.handle.view();
+    let began = Instant::now();
     let result = match context.handle.hash_kv(request.revision).await? {
         HashKvJob::Known(result) => result,
         HashKvJob::Walk(walk) => context.handle.finish_hash_kv(walk).await?,
     };
+    let duration = &context.handle.metrics().member.hash_rev_duration;
+    duration.observe_seconds(began.elapsed());
     Ok(pb::HashKvResponse {
         header: Some(view.header(view.revision())),
         hash: result.hash,
@@ -134,12 +144,10 @@ pub(super) async fn move_leader(
     let view = context.handle.view();
     let this = view.identity().member_id;
     if view.leader() != Some(this) {
-        return Err(Status::failed_precondition("etcdserver: not leader"));
+        return Err(status::not_leader());
     }
     if request.target_id != this.0 {
-        return Err(Status::failed_precondition(
-            "etcdserver: bad leader transferee",
-        ));
+        return Err(status::bad_leader_transferee());
     }
     Ok(pb::MoveLeaderResponse { header: None })
 }

@@ -13,15 +13,18 @@ use kvproto::etcdserverpb::watch_request::RequestUnion;
 use kvproto::etcdserverpb::{
     ResponseHeader, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
-use storage::types::{Event, RevisionEvents};
+use storage::error::Refusal;
+use storage::types::{EncodedKeyValue, Event, KeyValueRef, RevisionEvents};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::Status;
 
 use super::encode::{ReadyEvent, events_response};
+use super::gauges::Gauges;
 use super::hub::{Hub, Signal};
 use super::range_index::KeyInterval;
 use super::watchers::{Watcher, Watchers};
 use crate::rpc::grpc::{BodySender, Closed, MessageStream, frame_message};
+use crate::rpc::status;
 use crate::runtime::{Handle, Rejected};
 
 /// Revisions taken from the ring under one lock.
@@ -73,6 +76,7 @@ pub async fn serve(
         signal: Arc::new(Signal::default()),
         position: handle.view().revision(),
         hub,
+        gauges: Gauges::new(Arc::clone(handle.metrics())),
         handle,
         body,
         options,
@@ -92,6 +96,7 @@ struct Stream {
     /// Every event up to here was given to the synced watchers.
     position: i64,
     hub: Arc<Hub>,
+    gauges: Gauges,
     handle: Handle,
     body: BodySender,
     options: StreamOptions,
@@ -103,12 +108,13 @@ impl Stream {
         let mut half_closed = false;
         let signal = Arc::clone(&self.signal);
         loop {
+            self.gauges.update(&self.watchers);
             let gone = self.body.clone();
             tokio::select! {
                 biased;
                 () = gone.closed() => return Err(End::ClientGone),
                 () = self.handle.stopped() => {
-                    return Err(End::Failed(Status::unavailable("etcdserver: server stopped")));
+                    return Err(End::Failed(Rejected::Stopped.into()));
                 }
                 request = requests.next(), if !half_closed => match request? {
                     // A client that closes its side goes on receiving (contract 1.9).
@@ -141,10 +147,11 @@ impl Stream {
             key: request.key.clone(),
             range_end: request.range_end.clone(),
         };
-        let refusal = if interval.is_empty() {
+        let compacted = status::refused(&Refusal::Compacted);
+        let refusal = if request.start_revision < 0 {
+            Some(compacted.message())
+        } else if interval.is_empty() {
             Some("mvcc: watcher range is empty")
-        } else if request.start_revision < 0 {
-            Some("etcdserver: mvcc: required revision has been compacted")
         } else {
             None
         };
@@ -164,6 +171,7 @@ impl Stream {
         };
         self.watchers
             .insert(id, Watcher::new(&request, interval, next));
+        self.gauges.update(&self.watchers);
         let created = WatchResponse {
             header: Some(self.header(published)),
             watch_id: id,
@@ -207,6 +215,7 @@ impl Stream {
         let Some(watcher) = self.watchers.remove(request.watch_id) else {
             return Ok(());
         };
+        self.gauges.update(&self.watchers);
         self.hub.unregister(&watcher.interval, &self.signal);
         let canceled = WatchResponse {
             header: Some(self.header(self.handle.view().revision())),
@@ -432,7 +441,7 @@ impl Stream {
         let mut ready = Vec::with_capacity(events.len());
         for event in events {
             let previous = match &event.previous {
-                Some(previous) => Some(self.handle.values().encoded(previous).await),
+                Some(previous) => self.predecessor(event, previous).await,
                 None => None,
             };
             ready.push(ReadyEvent {
@@ -442,6 +451,20 @@ impl Stream {
             });
         }
         Ok(ready)
+    }
+
+    /// The version that an event replaced. Events in the ring hold no pin: when
+    /// compaction has passed the event, its predecessor may be gone, and the
+    /// event goes out without, as etcd's do.
+    async fn predecessor(&self, event: &Event, previous: &KeyValueRef) -> Option<EncodedKeyValue> {
+        let values = self.handle.values();
+        let found = values.encoded_unless_purged(previous).await;
+        let purged = event.meta.revision.main <= self.handle.view().compacted_revision();
+        if found.is_none() && !purged {
+            // Lost: this ends the process and says which.
+            return Some(values.encoded(previous).await);
+        }
+        found
     }
 
     /// Sends events of one watcher, in fragments if it asked for them.
@@ -454,6 +477,7 @@ impl Stream {
         if events.is_empty() {
             return Ok(());
         }
+        self.gauges.sending(events.len());
         let header = self.header(header_revision);
         let fragment_bytes = self.options.fragment_bytes;
         let watcher = self
@@ -465,7 +489,9 @@ impl Stream {
         let bytes: usize = events.iter().map(|event| event.encoded_len(prev_kv)).sum();
         if !fragment || bytes < fragment_bytes {
             let response = events_response(header, id, false, prev_kv, events)?;
-            return Ok(self.body.send(response).await?);
+            self.body.send(response).await?;
+            self.gauges.sent();
+            return Ok(());
         }
         let mut rest = events;
         while !rest.is_empty() {
@@ -480,6 +506,7 @@ impl Stream {
             self.body.send(response).await?;
             rest = later;
         }
+        self.gauges.sent();
         Ok(())
     }
 

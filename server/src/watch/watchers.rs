@@ -31,12 +31,7 @@ pub(super) struct Watcher {
 
 impl Watcher {
     pub(super) fn new(request: &WatchCreateRequest, interval: KeyInterval, next: i64) -> Watcher {
-        let filters = |wanted| {
-            request
-                .filters
-                .iter()
-                .any(|filter| *filter == wanted as i32)
-        };
+        let filters = |wanted| request.filters.contains(&(wanted as i32));
         Watcher {
             interval,
             next_revision: next,
@@ -139,6 +134,16 @@ impl Watchers {
 
     pub(super) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// How many still catch up.
+    pub(super) fn behind(&self) -> usize {
+        self.behind
     }
 
     /// True when some watcher still catches up.
