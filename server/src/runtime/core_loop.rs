@@ -11,10 +11,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use storage::apply::command::{Alarm, Command, Envelope};
+use storage::apply::command::Command;
 use storage::apply::{EntryData, LeaseChange, Outcome, StateMachine, codec};
 use storage::checkpoint::Checkpointer;
-use storage::error::{Fatal, Refusal};
+use storage::error::Fatal;
 use storage::raft_log::{EntryKind, GroupNumber, LogEntry, RaftLog};
 use storage::types::{LogIndex, RevisionEvents, Term};
 use tokio::sync::{mpsc, watch};
@@ -26,15 +26,14 @@ use super::flush::Flusher;
 use super::handle::{Handle, Rejected};
 use super::lessor::Lessor;
 use super::limits::{
-    EXPIRED_LEASES_PER_SCAN, IDLE_BEFORE_PROOF, LEASE_SCAN_INTERVAL, REQUESTS_PER_TURN,
-    REQUESTS_WAITING_MAX,
+    IDLE_BEFORE_PROOF, LEASE_SCAN_INTERVAL, REQUESTS_PER_TURN, REQUESTS_WAITING_MAX,
 };
 use super::maintenance::Maintenance;
 use super::meters::Meters;
-use super::pins::{Pin, Pins};
+use super::pins::Pins;
 use super::proposals::Proposals;
 use super::reads::PageCounts;
-use super::requests::{Applied, Reply, Request};
+use super::requests::{Reply, Request};
 use super::values::Values;
 use super::view::{Identity, View};
 use crate::metrics::Metrics;
@@ -387,123 +386,6 @@ impl Core {
 
     fn publish(&self) {
         self.view.publish_store(self.machine.mvcc());
-    }
-
-    fn answer(&mut self, outcome: Outcome, pin: &Pin) {
-        if outcome.over_quota {
-            self.raise_no_space();
-        }
-        let Some(reply) = self.proposals.take(outcome.request_id) else {
-            return;
-        };
-        let result = match outcome.result {
-            // Applied and refused at once: contract 1.13, trap 15.
-            Ok(_) if outcome.over_quota => Err(Rejected::Refusal(Refusal::NoSpace)),
-            Ok(response) => Ok(Applied {
-                revision: outcome.revision,
-                response,
-                pin: pin.clone(),
-            }),
-            Err(refusal) => Err(Rejected::Refusal(refusal)),
-        };
-        send(reply, result);
-    }
-
-    /// Takes a write on, or refuses it before it becomes an entry.
-    pub(super) fn propose(&mut self, command: Command, reply: Reply<Applied>) {
-        if let Err(rejected) = self.admit(&command) {
-            return send(reply, Err(rejected));
-        }
-        let request_id = self.proposals.next_id(self.node.term());
-        match codec::encode(&Envelope {
-            request_id,
-            command,
-        }) {
-            Ok(data) => {
-                self.proposals.wait(request_id, reply);
-                self.node.step(Input::Propose(data));
-            }
-            Err(_) => send(reply, Err(Rejected::TooDeep)),
-        }
-    }
-
-    fn admit(&mut self, command: &Command) -> Result<(), Rejected> {
-        if !self.node.is_leader() {
-            return Err(Rejected::NoLeader);
-        }
-        if self.proposals.is_full() {
-            return Err(Rejected::TooManyRequests);
-        }
-        if matches!(command, Command::Alarm { .. }) {
-            return Ok(());
-        }
-        let active = |wanted| {
-            self.machine
-                .alarms()
-                .iter()
-                .any(|(_, alarm)| alarm == wanted)
-        };
-        if active(Alarm::Corrupt) {
-            return Err(Rejected::Refusal(Refusal::Corrupt));
-        }
-        let takes_space = storage::apply::space::cost_bytes(command) > 0;
-        if takes_space && active(Alarm::NoSpace) {
-            return Err(Rejected::Refusal(Refusal::NoSpace));
-        }
-        if !self.machine.has_space(command) {
-            self.raise_no_space();
-            return Err(Rejected::Refusal(Refusal::NoSpace));
-        }
-        Ok(())
-    }
-
-    fn raise_no_space(&mut self) {
-        let member = self.view.identity().member_id;
-        let raised = self
-            .machine
-            .alarms()
-            .iter()
-            .any(|entry| entry == (member, Alarm::NoSpace));
-        if !raised {
-            tracing::warn!(
-                quota = "backend quota is used up",
-                "raising alarm NOSPACE: compact, then disarm the alarm"
-            );
-            let alarm = Alarm::NoSpace;
-            self.propose_unattended(Command::Alarm {
-                activate: true,
-                member,
-                alarm,
-            });
-        }
-    }
-
-    /// Proposes something that nobody waits for.
-    fn propose_unattended(&mut self, command: Command) {
-        if self.node.is_leader() {
-            let request_id = self.proposals.next_id(self.node.term());
-            let data = codec::encode(&Envelope {
-                request_id,
-                command,
-            });
-            let data = data.expect("what the loop proposes by itself is not nested");
-            self.node.step(Input::Propose(data));
-        }
-    }
-
-    fn expire_leases(&mut self) {
-        // While entries of the terms before are left to be applied, a lease that
-        // has ended here may have been revoked and granted anew.
-        if !self.node.reads_are_current() {
-            return;
-        }
-        let expired = self
-            .lessor
-            .take_expired(Instant::now(), EXPIRED_LEASES_PER_SCAN);
-        self.meters.leases_expired(expired.len());
-        for lease in expired {
-            self.propose_unattended(Command::LeaseRevoke { lease });
-        }
     }
 }
 

@@ -25,6 +25,7 @@ mod take;
 mod values;
 mod view;
 mod warm_up;
+mod writes;
 
 pub use auto_compaction::run as run_auto_compaction;
 pub use core_loop::{Core, Parts};
