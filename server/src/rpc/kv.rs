@@ -91,11 +91,14 @@ pub(super) async fn compact(
         .handle
         .propose(Command::Compact { revision })
         .await?;
+    let header = context.handle.view().header(applied.revision);
+    // Its pin would hold back the purge that is waited for.
+    drop(applied);
     if request.physical {
         context.handle.purged(revision).await?;
     }
     Ok(pb::CompactionResponse {
-        header: Some(context.handle.view().header(applied.revision)),
+        header: Some(header),
     })
 }
 
