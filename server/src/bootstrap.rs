@@ -60,8 +60,6 @@ impl From<Fatal> for StartError {
 pub struct Opened {
     /// For the core loop.
     pub parts: Parts,
-    /// For the checkpoint worker.
-    pub checkpointer: Checkpointer,
     /// Held while the member runs.
     pub lock: DirectoryLock,
 }
@@ -147,14 +145,11 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         log,
         machine,
         values,
+        checkpointer,
         tick: config.heartbeat_interval,
         election_timeout: config.election_timeout,
     };
-    Ok(Opened {
-        parts,
-        checkpointer,
-        lock,
-    })
+    Ok(Opened { parts, lock })
 }
 
 /// Makes an empty directory that of a new member of a new cluster.

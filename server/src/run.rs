@@ -12,7 +12,7 @@ use crate::member_view::Member;
 use crate::metrics::Metrics;
 use crate::net::{ListenOptions, Listeners};
 use crate::rpc::{self, Context, METHODS, Service};
-use crate::runtime::{Core, Handle, run_auto_compaction};
+use crate::runtime::{Core, Handle, run_auto_compaction, run_warm_up};
 use crate::shutdown::Shutdown;
 use crate::{sd_notify, version};
 
@@ -25,13 +25,8 @@ const READY_POLL: Duration = Duration::from_millis(1);
 /// Why it does not start, in words that name the cause and the next step.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::error::Error>> {
     let listeners = Listeners::bind(&ListenOptions::from_config(&config, SystemTime::now())?)?;
-    let Opened {
-        parts,
-        checkpointer,
-        lock,
-    } = bootstrap::open(&config)?;
+    let Opened { parts, lock } = bootstrap::open(&config)?;
     let (core, handle) = Core::new(parts);
-    drop(checkpointer);
     let (stop_core, core_stops) = tokio::sync::oneshot::channel::<()>();
     let core = tokio::spawn(core.run(async {
         // A dropped sender is a stop as well.
@@ -74,6 +69,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
     let client_http = tokio::spawn(listeners.client_http.serve(http.clone(), stop(&shutdown)));
     let front = GrpcFront::new(rpc::Routed::new(grpc, http), metrics);
     tokio::spawn(run_auto_compaction(handle.clone(), config.auto_compaction));
+    tokio::spawn(run_warm_up(handle.clone()));
     log_ready(&config, &handle, secure);
     if let Err(error) = sd_notify::ready() {
         tracing::warn!(%error, "cannot tell systemd that the member is ready");

@@ -87,18 +87,14 @@ pub(super) async fn compact(
     request: pb::CompactionRequest,
 ) -> Result<pb::CompactionResponse, Status> {
     let revision = request.revision;
-    let applied = context
-        .handle
-        .propose(Command::Compact { revision })
-        .await?;
-    let header = context.handle.view().header(applied.revision);
-    // Its pin would hold back the purge that is waited for.
-    drop(applied);
+    let command = Command::Compact { revision };
+    // Only the revision is kept: the answer's pin would hold back the purge.
+    let current = context.handle.propose(command).await?.revision;
     if request.physical {
         context.handle.purged(revision).await?;
     }
     Ok(pb::CompactionResponse {
-        header: Some(header),
+        header: Some(context.handle.view().header(current)),
     })
 }
 

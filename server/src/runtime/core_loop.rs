@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 
 use storage::apply::command::{Alarm, Command, Envelope};
 use storage::apply::{EntryData, LeaseChange, Outcome, StateMachine, codec};
+use storage::checkpoint::Checkpointer;
 use storage::error::{Fatal, Refusal};
 use storage::raft_log::{EntryKind, GroupNumber, LogEntry, RaftLog};
 use storage::types::{LogIndex, RevisionEvents, Term};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::checkpoints::Checkpoints;
 use super::die;
 use super::flush::Flusher;
 use super::handle::{Handle, Rejected};
@@ -50,6 +52,8 @@ pub struct Parts {
     pub machine: StateMachine,
     /// Reads values back.
     pub values: Values,
+    /// Makes checkpoints; goes to a thread of its own.
+    pub checkpointer: Checkpointer,
     /// One tick of the node.
     pub tick: Duration,
     /// For the request timeout.
@@ -77,6 +81,7 @@ pub struct Core {
     pub(super) lessor: Lessor,
     pub(super) page_counts: PageCounts,
     pub(super) maintenance: Maintenance,
+    pub(super) checkpoints: Checkpoints,
     requests: mpsc::Receiver<Request>,
     flusher: Flusher,
     in_flight: Option<InFlight>,
@@ -96,6 +101,7 @@ impl Core {
             log,
             machine,
             values,
+            checkpointer,
             tick,
             election_timeout,
         } = parts;
@@ -116,7 +122,7 @@ impl Core {
         for (lease, ttl_seconds) in machine.leases().iter() {
             lessor.granted(lease, ttl_seconds, now);
         }
-        let core = Core {
+        let mut core = Core {
             node,
             log,
             machine,
@@ -128,6 +134,7 @@ impl Core {
             lessor,
             page_counts: PageCounts::default(),
             maintenance: Maintenance::default(),
+            checkpoints: Checkpoints::new(checkpointer),
             requests,
             flusher: Flusher::start(),
             in_flight: None,
@@ -136,6 +143,7 @@ impl Core {
             stop,
             handle: handle.clone(),
         };
+        core.retire_left_over();
         core.publish();
         core.view
             .publish_alarms(core.machine.alarms().iter().collect());
@@ -161,14 +169,17 @@ impl Core {
                 _ = ticks.tick() => {
                     self.node.step(Input::Tick);
                     self.prove_when_idle();
+                    self.checkpoint_when_due();
+                    self.prepare_spare();
                 }
+                done = self.checkpoints.done() => self.background_done(done),
                 _ = lease_scan.tick() => self.expire_leases(),
                 _ = self.requests.recv_many(&mut batch, REQUESTS_PER_TURN) => {
                     for request in batch.drain(..) {
                         self.take(request);
                     }
                 }
-                () = tokio::task::yield_now(), if self.maintenance.has_work() => {
+                () = tokio::task::yield_now(), if self.has_work() => {
                     self.maintain();
                 }
             }
@@ -197,6 +208,7 @@ impl Core {
                 };
                 let flight = InFlight::Append(group.number(), append.number, append.last());
                 self.in_flight = Some(flight);
+                self.checkpoints.appended(group.bytes().len() as u64);
                 self.flusher.submit(group);
             }
             self.apply(output.committed);
@@ -283,6 +295,9 @@ impl Core {
         let outcome = self
             .machine
             .apply(entry.index, entry.term, &data, &envelope);
+        if !outcome.inherited.is_empty() {
+            self.checkpoints.inherited();
+        }
         let now = Instant::now();
         for change in &outcome.lease_changes {
             match *change {
@@ -324,6 +339,12 @@ impl Core {
                 Err(fatal) => die(&fatal),
             }
         }
+    }
+
+    /// True when a slice of background work is due.
+    fn has_work(&self) -> bool {
+        self.checkpoints.is_collecting()
+            || self.maintenance.has_work(self.checkpoints.holds_eviction())
     }
 
     fn make_visible(&mut self, events: Vec<RevisionEvents>) {

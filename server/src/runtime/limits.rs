@@ -40,3 +40,21 @@ pub(super) const PIN_GRACE: Duration = Duration::from_secs(60);
 
 /// Counts of later pages that are remembered.
 pub(super) const PAGE_COUNTS_MAX: usize = 1024;
+
+/// A checkpoint is due once this much went to the log, so that a restart replays
+/// little: one segment.
+pub(super) const CHECKPOINT_LOG_BYTES: u64 = 64 << 20;
+
+/// A checkpoint is due this long after the last one when something was written.
+/// Longer than Kubernetes' compaction interval, so that most superseded
+/// revisions never reach the checkpoint.
+pub(super) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// Live bytes that cleaning moves in one checkpoint.
+pub(super) const MOVED_BYTES_PER_CHECKPOINT: u64 = 128 << 20;
+
+/// Records collected for a checkpoint in one turn.
+pub(super) const COLLECT_SLICE_RECORDS: usize = 512;
+
+/// Values warmed up at a time.
+pub(super) const WARM_SLICE_RECORDS: usize = 256;

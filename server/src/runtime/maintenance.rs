@@ -26,11 +26,11 @@ const HELD_BACK: std::time::Duration = std::time::Duration::from_millis(50);
 
 impl Maintenance {
     /// True when a slice is due.
-    pub(super) fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self, eviction_is_held: bool) -> bool {
         let due = self
             .held_back_since
             .is_none_or(|since| since.elapsed() >= HELD_BACK);
-        self.evicting || (self.purging && due)
+        (self.evicting && !eviction_is_held) || (self.purging && due)
     }
 
     /// Something was written: superseded values may have to leave memory.
@@ -42,7 +42,11 @@ impl Maintenance {
 impl Core {
     /// One slice of work.
     pub(super) fn maintain(&mut self) {
-        if self.maintenance.evicting {
+        if self.checkpoints.is_collecting() {
+            self.collect_slice();
+            return;
+        }
+        if self.maintenance.evicting && !self.checkpoints.holds_eviction() {
             let more = self.machine.mvcc_mut().evict_slice(PURGE_SLICE_RECORDS);
             self.maintenance.evicting = more;
         }
@@ -56,6 +60,7 @@ impl Core {
             .machine
             .mvcc_mut()
             .compact_slice(floor, PURGE_SLICE_RECORDS, &mut dropped);
+        self.checkpoints.purged(dropped);
         self.maintenance.held_back_since = None;
         if more {
             return;

@@ -7,6 +7,8 @@
 //! what is not in memory.
 
 mod auto_compaction;
+mod checkpoint_worker;
+mod checkpoints;
 mod core_loop;
 mod flush;
 mod handle;
@@ -20,6 +22,7 @@ mod requests;
 mod take;
 mod values;
 mod view;
+mod warm_up;
 
 pub use auto_compaction::run as run_auto_compaction;
 pub use core_loop::{Core, Parts};
@@ -32,6 +35,7 @@ pub use requests::{
 };
 pub use values::Values;
 pub use view::{Identity, View};
+pub use warm_up::run as run_warm_up;
 
 use storage::error::Fatal;
 

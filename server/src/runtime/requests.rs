@@ -103,9 +103,16 @@ pub(super) enum Request {
         limit: usize,
         reply: Reply<Vec<RecordView>>,
     },
+    /// Newest values that are not in memory.
+    MissingValues { after: Revision, limit: usize, reply: Reply<MissingValues> },
+    /// Fetched values become resident.
+    InstallValues { values: Vec<(Revision, bytes::Bytes)>, reply: Reply<()> },
     /// Numbers of one moment.
     Status { reply: Reply<StatusNumbers> },
 }
+
+/// Newest values that are not in memory, and where to go on.
+pub type MissingValues = (Vec<storage::types::RecordMeta>, Option<Revision>);
 
 /// A proposal that was applied.
 #[derive(Debug)]

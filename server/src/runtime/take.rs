@@ -115,6 +115,15 @@ impl Core {
                 };
                 send(reply, answer);
             }
+            Request::MissingValues { after, limit, reply } => {
+                send(reply, Ok(self.machine.mvcc().missing_values_slice(after, limit)));
+            }
+            Request::InstallValues { values, reply } => {
+                for (revision, value) in values {
+                    self.machine.mvcc_mut().install_value(revision, &value);
+                }
+                send(reply, Ok(()));
+            }
             Request::Status { reply } => send(reply, Ok(self.status())),
         }
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use storage::checkpoint::ColdReader;
 use storage::error::Fatal;
 use storage::raft_log::LogReader;
-use storage::types::{EncodedKeyValue, KeyValueRef, RecordMeta};
+use storage::types::{EncodedKeyValue, KeyValueRef, Place, RecordMeta, Revision};
 
 use super::die;
 
@@ -71,14 +71,18 @@ impl Values {
     /// # Errors
     /// When the value cannot be read or is damaged.
     pub fn fetch(&self, meta: &RecordMeta) -> Result<Bytes, Fatal> {
-        if meta.place.length == 0 {
+        self.fetch_at(meta.revision, meta.place)
+    }
+
+    pub(super) fn fetch_at(&self, revision: Revision, place: Place) -> Result<Bytes, Fatal> {
+        if place.length == 0 {
             return Ok(Bytes::new());
         }
         // Read in this order: a value goes cold before its segment is retired.
-        if let Some(value) = self.log.read_value(meta.place)? {
+        if let Some(value) = self.log.read_value(place)? {
             return Ok(value.into());
         }
-        match self.cold.read_value(meta.revision)? {
+        match self.cold.read_value(revision)? {
             Some(value) => Ok(value),
             None => Err(Fatal::corruption(
                 "checkpoint",
@@ -86,7 +90,7 @@ impl Values {
                 format!(
                     "the value of revision {:?} is neither in segment {} of the log nor among \
                      the cold values; restore the member from a snapshot",
-                    meta.revision, meta.place.segment.0
+                    revision, place.segment.0
                 ),
             )),
         }

@@ -14,6 +14,9 @@ pub mod aligned;
 pub mod real;
 pub mod sim;
 
+#[cfg(test)]
+mod tests;
+
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {

@@ -58,6 +58,7 @@ var substitutions = []struct {
 	{regexp.MustCompile(`"ttl":\d+`), `"ttl":T`},
 	{regexp.MustCompile(`(?m)^\{"level".*$`), `LOG`},
 	{regexp.MustCompile(`\d+(\.\d+)? (kB|MB|B)\b`), `SIZE`},
+	{regexp.MustCompile(`SIZE, SIZE, \d+%, ([^,]+), (\w+), (\w+), \d+, \d+, \d+`), `SIZE, SIZE, P, $1, $2, $3, N, N, N`},
 }
 
 var granted = regexp.MustCompile(`lease ([0-9a-f]+) granted`)

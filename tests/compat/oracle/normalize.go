@@ -69,7 +69,7 @@ func (t *Target) normalizeStatus(message *pb.StatusResponse) {
 	for i, text := range message.Errors {
 		// The text of an alarm names the member and is made to be read by people.
 		if _, alarm, found := strings.Cut(text, "alarm:"); found {
-			message.Errors[i] = "alarm:" + alarm
+			message.Errors[i] = "alarm:" + strings.TrimSpace(alarm)
 		}
 	}
 	slices.Sort(message.Errors)

@@ -1,0 +1,133 @@
+//! Two background threads: the checkpoint thread owns the checkpointer and writes
+//! index records, cold values and manifests; the segment thread prepares spare
+//! segments of the log. Neither is on the commit path.
+//!
+//! Invariants: jobs are done in order; a failure of the checkpoint thread ends the
+//! process. Limits: one checkpoint and one spare at a time, [`PAUSE`] between runs.
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use storage::checkpoint::{CheckpointJob, Checkpointer, ColdValue, MOVED_BYTES_MAX, Manifest};
+use storage::error::Fatal;
+use storage::raft_log::{Spare, SpareJob};
+use tokio::sync::mpsc;
+
+use super::checkpoints::Move;
+use super::die;
+use super::values::Values;
+
+/// Between two sorted runs, so that the log's flushes get their turn on the disk.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// One checkpoint to be made.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) job: CheckpointJob,
+    pub(super) moves: Vec<Move>,
+    pub(super) values: Values,
+}
+
+/// What a background thread has done.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// This manifest is published.
+    Checkpoint(Box<Manifest>),
+    /// A spare segment is ready; None when it could not be made.
+    Spare(Option<Spare>),
+}
+
+/// The core loop's end.
+#[derive(Debug)]
+pub(super) struct CheckpointWorker {
+    work: SyncSender<Work>,
+    spares: SyncSender<SpareJob>,
+    done: mpsc::Receiver<Done>,
+}
+
+impl CheckpointWorker {
+    /// Starts the threads.
+    pub(super) fn start(mut checkpointer: Checkpointer) -> CheckpointWorker {
+        let (work, to_do) = sync_channel::<Work>(1);
+        let (spares, to_prepare) = sync_channel::<SpareJob>(1);
+        let (report, done) = mpsc::channel(2);
+        let report_spare = report.clone();
+        spawn("checkpoint", move || {
+            for work in to_do {
+                let manifest = match make(&mut checkpointer, work) {
+                    Ok(manifest) => manifest,
+                    Err(fatal) => die(&fatal),
+                };
+                if report.blocking_send(Done::Checkpoint(Box::new(manifest))).is_err() {
+                    return;
+                }
+            }
+        });
+        spawn("segments", move || {
+            for job in to_prepare {
+                let spare = match job.perform() {
+                    Ok(spare) => Some(spare),
+                    Err(fatal) => {
+                        tracing::warn!(error = %fatal, "cannot prepare a log segment; trying again");
+                        None
+                    }
+                };
+                if report_spare.blocking_send(Done::Spare(spare)).is_err() {
+                    return;
+                }
+            }
+        });
+        CheckpointWorker { work, spares, done }
+    }
+
+    /// Hands over one checkpoint.
+    pub(super) fn submit(&self, work: Work) {
+        self.work.try_send(work).expect("one checkpoint at a time, and the thread lives");
+    }
+
+    /// Has a spare segment prepared.
+    pub(super) fn prepare(&self, job: SpareJob) {
+        self.spares.try_send(job).expect("one spare at a time, and the thread lives");
+    }
+
+    /// What was done. Cancel safe.
+    pub(super) async fn done(&mut self) -> Done {
+        self.done.recv().await.expect("the threads live as long as the core loop")
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
+    drop(thread.expect("the operating system gives a thread at start"));
+}
+
+fn make(checkpointer: &mut Checkpointer, work: Work) -> Result<Manifest, Fatal> {
+    let mut between = || thread::sleep(PAUSE);
+    let mut batch = Vec::new();
+    let mut batch_bytes = 0;
+    for moved in &work.moves {
+        let value = read(&work.values, moved)?;
+        batch_bytes += value.len();
+        batch.push(ColdValue { revision: moved.revision, place: moved.place, value });
+        if batch_bytes >= MOVED_BYTES_MAX {
+            checkpointer.ingest_values(&batch, &mut between)?;
+            batch.clear();
+            batch_bytes = 0;
+        }
+    }
+    if !batch.is_empty() {
+        checkpointer.ingest_values(&batch, &mut between)?;
+    }
+    checkpointer.perform(work.job, &mut between)?;
+    Ok(checkpointer.published().clone())
+}
+
+/// The bytes of a value that moves.
+fn read(values: &Values, moved: &Move) -> Result<Bytes, Fatal> {
+    match &moved.value {
+        Some(value) => Ok(value.clone()),
+        None => values.fetch_at(moved.revision, moved.place),
+    }
+}
