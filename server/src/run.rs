@@ -12,7 +12,7 @@ use crate::member_view::Member;
 use crate::metrics::Metrics;
 use crate::net::{ListenOptions, Listeners};
 use crate::rpc::{self, Context, METHODS, Service};
-use crate::runtime::{Core, Handle, run_auto_compaction, run_warm_up};
+use crate::runtime::{Core, Handle, run_auto_compaction, run_memory_guard, run_warm_up};
 use crate::shutdown::Shutdown;
 use crate::{sd_notify, version};
 
@@ -70,6 +70,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
     let front = GrpcFront::new(rpc::Routed::new(grpc, http), metrics);
     tokio::spawn(run_auto_compaction(handle.clone(), config.auto_compaction));
     tokio::spawn(run_warm_up(handle.clone()));
+    tokio::spawn(run_memory_guard(handle.clone()));
     log_ready(&config, &handle, secure);
     if let Err(error) = sd_notify::ready() {
         tracing::warn!(%error, "cannot tell systemd that the member is ready");

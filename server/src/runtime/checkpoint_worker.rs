@@ -60,7 +60,10 @@ impl CheckpointWorker {
                     Ok(manifest) => manifest,
                     Err(fatal) => die(&fatal),
                 };
-                if report.blocking_send(Done::Checkpoint(Box::new(manifest))).is_err() {
+                if report
+                    .blocking_send(Done::Checkpoint(Box::new(manifest)))
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -84,17 +87,24 @@ impl CheckpointWorker {
 
     /// Hands over one checkpoint.
     pub(super) fn submit(&self, work: Work) {
-        self.work.try_send(work).expect("one checkpoint at a time, and the thread lives");
+        self.work
+            .try_send(work)
+            .expect("one checkpoint at a time, and the thread lives");
     }
 
     /// Has a spare segment prepared.
     pub(super) fn prepare(&self, job: SpareJob) {
-        self.spares.try_send(job).expect("one spare at a time, and the thread lives");
+        self.spares
+            .try_send(job)
+            .expect("one spare at a time, and the thread lives");
     }
 
     /// What was done. Cancel safe.
     pub(super) async fn done(&mut self) -> Done {
-        self.done.recv().await.expect("the threads live as long as the core loop")
+        self.done
+            .recv()
+            .await
+            .expect("the threads live as long as the core loop")
     }
 }
 
@@ -110,7 +120,11 @@ fn make(checkpointer: &mut Checkpointer, work: Work) -> Result<Manifest, Fatal> 
     for moved in &work.moves {
         let value = read(&work.values, moved)?;
         batch_bytes += value.len();
-        batch.push(ColdValue { revision: moved.revision, place: moved.place, value });
+        batch.push(ColdValue {
+            revision: moved.revision,
+            place: moved.place,
+            value,
+        });
         if batch_bytes >= MOVED_BYTES_MAX {
             checkpointer.ingest_values(&batch, &mut between)?;
             batch.clear();

@@ -85,7 +85,10 @@ impl Checkpoints {
 
     /// The purge dropped these records.
     pub(super) fn purged(&mut self, dropped: Vec<(Revision, Place)>) {
-        assert!(!self.is_collecting(), "no purge while a checkpoint is collected");
+        assert!(
+            !self.is_collecting(),
+            "no purge while a checkpoint is collected"
+        );
         self.dropped.extend(dropped);
     }
 
@@ -183,10 +186,15 @@ impl Core {
 
     /// One slice of a collection; hands the job over when it is complete.
     pub(super) fn collect_slice(&mut self) {
-        let State::Collecting(collecting) = &mut self.checkpoints.state else { return };
+        let State::Collecting(collecting) = &mut self.checkpoints.state else {
+            return;
+        };
         let bound = collecting.manifest.bound;
         let published = self.checkpoints.published.bound;
-        let slice = self.machine.mvcc().records_slice(collecting.after, COLLECT_SLICE_RECORDS);
+        let slice = self
+            .machine
+            .mvcc()
+            .records_slice(collecting.after, COLLECT_SLICE_RECORDS);
         let mut complete = slice.len() < COLLECT_SLICE_RECORDS;
         for record in slice {
             let (revision, place) = (record.meta.revision, record.meta.place);
@@ -200,8 +208,14 @@ impl Core {
                 // A value that was taken over from a segment which is gone.
                 let homeless = revision > published && !collecting.kept.contains(&place.segment);
                 if leaves || homeless {
-                    let value = homeless.then(|| resident_value(&record.key_value)).flatten();
-                    collecting.moves.push(Move { revision, place, value });
+                    let value = homeless
+                        .then(|| resident_value(&record.key_value))
+                        .flatten();
+                    collecting.moves.push(Move {
+                        revision,
+                        place,
+                        value,
+                    });
                 }
             }
             if revision > published {
@@ -214,16 +228,29 @@ impl Core {
     }
 
     fn hand_over(&mut self) {
-        let State::Collecting(collecting) = std::mem::replace(
-            &mut self.checkpoints.state,
-            State::Idle,
-        ) else {
+        let State::Collecting(collecting) =
+            std::mem::replace(&mut self.checkpoints.state, State::Idle)
+        else {
             unreachable!("called at the end of a collection");
         };
-        let Collecting { manifest, leaving, records, moves, .. } = *collecting;
+        let Collecting {
+            manifest,
+            leaving,
+            records,
+            moves,
+            ..
+        } = *collecting;
         let removed = std::mem::take(&mut self.checkpoints.dropped);
-        let job = CheckpointJob { records, removed, manifest };
-        self.checkpoints.worker.submit(Work { job, moves, values: self.values.clone() });
+        let job = CheckpointJob {
+            records,
+            removed,
+            manifest,
+        };
+        self.checkpoints.worker.submit(Work {
+            job,
+            moves,
+            values: self.values.clone(),
+        });
         self.checkpoints.state = State::Writing { leaving };
     }
 

@@ -178,6 +178,10 @@ impl Core {
                     for request in batch.drain(..) {
                         self.take(request);
                     }
+                    // Under full load the branch below never gets its turn.
+                    if self.has_work() {
+                        self.maintain();
+                    }
                 }
                 () = tokio::task::yield_now(), if self.has_work() => {
                     self.maintain();

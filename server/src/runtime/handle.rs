@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::limits::REQUEST_TIMEOUT_BASE;
 use super::pins::Pin;
 use super::requests::{
-    Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, MissingValues, OpenedRead, ReadSlice,
-    ReadTxn, Reply, Request, SnapshotStart, StatusNumbers,
+    Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, MissingValues, OpenedRead,
+    ReadSlice, ReadTxn, Reply, Request, SnapshotStart, StatusNumbers,
 };
 use super::values::Values;
 use super::view::View;
@@ -336,13 +336,21 @@ impl Handle {
         after: Revision,
         limit: usize,
     ) -> Result<MissingValues, Rejected> {
-        self.ask(|reply| Request::MissingValues { after, limit, reply }).await
+        self.ask(|reply| Request::MissingValues {
+            after,
+            limit,
+            reply,
+        })
+        .await
     }
 
     /// Makes fetched values resident; what was superseded meanwhile is dropped.
     pub(super) async fn install_values(&self, values: Vec<(Revision, bytes::Bytes)>) {
         // Only a stopping member does not take them; then they are of no use.
-        drop(self.ask(|reply| Request::InstallValues { values, reply }).await);
+        drop(
+            self.ask(|reply| Request::InstallValues { values, reply })
+                .await,
+        );
     }
 
     /// Numbers of one moment.

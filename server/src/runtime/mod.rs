@@ -15,6 +15,7 @@ mod handle;
 mod lessor;
 mod limits;
 mod maintenance;
+mod memory_guard;
 mod pins;
 mod proposals;
 mod reads;
@@ -28,6 +29,7 @@ pub use auto_compaction::run as run_auto_compaction;
 pub use core_loop::{Core, Parts};
 pub use handle::{Handle, Rejected};
 pub use limits::SLICE_KEY_VALUES_MAX;
+pub use memory_guard::run as run_memory_guard;
 pub use pins::Pin;
 pub use requests::{
     Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, OpenedRead, ReadSlice,

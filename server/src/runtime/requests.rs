@@ -104,9 +104,16 @@ pub(super) enum Request {
         reply: Reply<Vec<RecordView>>,
     },
     /// Newest values that are not in memory.
-    MissingValues { after: Revision, limit: usize, reply: Reply<MissingValues> },
+    MissingValues {
+        after: Revision,
+        limit: usize,
+        reply: Reply<MissingValues>,
+    },
     /// Fetched values become resident.
-    InstallValues { values: Vec<(Revision, bytes::Bytes)>, reply: Reply<()> },
+    InstallValues {
+        values: Vec<(Revision, bytes::Bytes)>,
+        reply: Reply<()>,
+    },
     /// Numbers of one moment.
     Status { reply: Reply<StatusNumbers> },
 }

@@ -115,8 +115,15 @@ impl Core {
                 };
                 send(reply, answer);
             }
-            Request::MissingValues { after, limit, reply } => {
-                send(reply, Ok(self.machine.mvcc().missing_values_slice(after, limit)));
+            Request::MissingValues {
+                after,
+                limit,
+                reply,
+            } => {
+                send(
+                    reply,
+                    Ok(self.machine.mvcc().missing_values_slice(after, limit)),
+                );
             }
             Request::InstallValues { values, reply } => {
                 for (revision, value) in values {

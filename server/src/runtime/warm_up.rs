@@ -25,7 +25,10 @@ pub async fn run(handle: Handle) {
             let values = handle.values().clone();
             let fetch = move || {
                 let fetch = |meta: RecordMeta| Ok((meta.revision, values.fetch(&meta)?));
-                missing.into_iter().map(fetch).collect::<Result<Vec<(Revision, Bytes)>, Fatal>>()
+                missing
+                    .into_iter()
+                    .map(fetch)
+                    .collect::<Result<Vec<(Revision, Bytes)>, Fatal>>()
             };
             match tokio::task::spawn_blocking(fetch).await {
                 Ok(Ok(fetched)) => handle.install_values(fetched).await,

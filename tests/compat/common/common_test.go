@@ -76,16 +76,9 @@ func binaries(t *testing.T) string {
 func skipPattern(list []Entry) string {
 	var patterns []string
 	for _, entry := range list {
-		if entry.Verdict != Skipped {
-			continue
+		if entry.Verdict == Skipped {
+			patterns = append(patterns, "^"+regexp.QuoteMeta(entry.Pattern)+"$")
 		}
-		var parts []string
-		for _, part := range strings.Split(entry.Pattern, "/") {
-			quoted := "^" + regexp.QuoteMeta(part) + "$"
-			quoted = strings.ReplaceAll(quoted, `\*$`, "")
-			parts = append(parts, strings.TrimSuffix(quoted, "^"))
-		}
-		patterns = append(patterns, strings.Join(parts, "/"))
 	}
 	return strings.Join(patterns, "|")
 }
