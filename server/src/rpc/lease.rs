@@ -7,11 +7,12 @@ use bytes::Bytes;
 use kvproto::etcdserverpb as pb;
 use storage::apply::Response;
 use storage::apply::command::Command;
+use storage::error::Refusal;
 use storage::types::LeaseId;
 use tonic::{Code, Status};
 
-use super::Context;
-use super::grpc::{BodySender, MessageStream, frame_message};
+use super::grpc::{BodySender, DRAIN_TIMEOUT, MessageStream, frame_message};
+use super::{Context, status};
 
 /// Grants a lease; the id and the raised TTL are chosen here, before the log.
 pub(super) async fn grant(
@@ -45,6 +46,10 @@ pub(super) async fn revoke(
     request: pb::LeaseRevokeRequest,
 ) -> Result<pb::LeaseRevokeResponse, Status> {
     let lease = LeaseId(request.id);
+    if lease.is_none() {
+        // No lease has this id, so no entry is written for it.
+        return Err(status::refused(&Refusal::LeaseNotFound));
+    }
     let applied = context
         .handle
         .propose(Command::LeaseRevoke { lease })
@@ -120,7 +125,7 @@ pub(super) async fn keep_alive(
         let request = tokio::select! {
             biased;
             () = gone.closed() => return,
-            () = context.handle.stopped() => {
+            _ = context.shutdown.requested() => {
                 break Status::unavailable("etcdserver: server stopped");
             }
             request = requests.next() => request,
@@ -155,6 +160,10 @@ pub(super) async fn keep_alive(
         }
     };
     body.end(end).await;
+    // A client that goes on sending is not waited for.
+    tokio::time::timeout(DRAIN_TIMEOUT, requests.drain())
+        .await
+        .unwrap_or(());
 }
 
 /// A positive id that nobody has; a clash is refused as "lease already exists".

@@ -63,11 +63,7 @@ pub(super) async fn status(
         errors.push("etcdserver: no leader".to_owned());
     }
     for (member, alarm) in view.alarms() {
-        let name = match alarm {
-            Alarm::NoSpace => "NOSPACE",
-            Alarm::Corrupt => "CORRUPT",
-        };
-        errors.push(format!("memberID:{} alarm:{name} ", member.0));
+        errors.push(alarm_text(member, alarm));
     }
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     Ok(pb::StatusResponse {
@@ -85,6 +81,18 @@ pub(super) async fn status(
         db_size_quota: context.options.quota_bytes,
         downgrade_info: Some(pb::DowngradeInfo::default()),
     })
+}
+
+/// An alarm as Go prints the message: fields that are zero are left out.
+fn alarm_text(member: MemberId, alarm: Alarm) -> String {
+    let name = match alarm {
+        Alarm::NoSpace => "NOSPACE",
+        Alarm::Corrupt => "CORRUPT",
+    };
+    match member.0 {
+        0 => format!("alarm:{name}"),
+        id => format!("memberID:{id} alarm:{name}"),
+    }
 }
 
 /// There is nothing to defragment: space is reclaimed all the time.

@@ -22,6 +22,7 @@ pub use dispatch::{METHODS, Routed, Service};
 use std::time::Duration;
 
 use crate::runtime::Handle;
+use crate::shutdown::Shutdown;
 use crate::watch::StreamOptions;
 
 /// What the services share; cheap to clone.
@@ -31,6 +32,8 @@ pub struct Context {
     pub handle: Handle,
     /// Limits and times from the configuration.
     pub options: Options,
+    /// Ends the streams that would otherwise never end.
+    pub shutdown: Shutdown,
 }
 
 /// What the services must know of the configuration.
@@ -44,7 +47,7 @@ pub struct Options {
     pub watch_progress_interval: Duration,
     /// The smallest lease, seconds (contract 1.10).
     pub lease_ttl_seconds_min: i64,
-    /// `--quota-backend-bytes` as Status shows it.
+    /// `--quota-backend-bytes` as Status shows it; negative is no quota.
     pub quota_bytes: i64,
 }
 

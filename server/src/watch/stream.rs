@@ -5,6 +5,8 @@
 //! overtakes an event. While the client does not read, the task stands still in
 //! `send`; later it goes on from its position, by the ring or by history.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use kvproto::etcdserverpb::watch_request::RequestUnion;
 use kvproto::etcdserverpb::{
     ResponseHeader, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
+use prost::Message;
 use storage::types::{Event, RevisionEvents};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::Status;
@@ -21,8 +24,9 @@ use super::encode::{ReadyEvent, events_response};
 use super::hub::{Hub, Signal};
 use super::range_index::KeyInterval;
 use super::watchers::{Watcher, Watchers};
-use crate::rpc::grpc::{BodySender, Closed, MessageStream, frame_message};
+use crate::rpc::grpc::{BodySender, Closed, DRAIN_TIMEOUT, MessageStream, frame_message};
 use crate::runtime::{Handle, Rejected};
+use crate::shutdown::Shutdown;
 
 /// Revisions taken from the ring under one lock.
 const RING_BATCH_REVISIONS: usize = 64;
@@ -32,6 +36,9 @@ const HISTORY_BATCH_REVISIONS: usize = 1000;
 
 /// Bytes of events that one catch-up response is closed at (whole revisions).
 const CATCH_UP_RESPONSE_BYTES: usize = 1 << 20;
+
+/// The shortest interval of progress notifications (contract 8).
+const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// What a stream must know of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +72,7 @@ pub async fn serve(
     mut requests: MessageStream<WatchRequest>,
     body: BodySender,
     handle: Handle,
+    shutdown: Shutdown,
     options: StreamOptions,
 ) {
     let hub = Arc::clone(handle.hub());
@@ -74,15 +82,23 @@ pub async fn serve(
         position: handle.view().revision(),
         hub,
         handle,
-        body,
+        body: body.clone(),
         options,
     };
-    let end = stream.run(&mut requests).await;
-    for (_, watcher) in stream.watchers.iter() {
-        stream.hub.unregister(&watcher.interval, &stream.signal);
-    }
-    if let Err(End::Failed(status)) = end {
-        stream.body.end(status).await;
+    let end = tokio::select! {
+        // Also when the client does not read and the stream stands still.
+        _ = shutdown.requested() => {
+            End::Failed(Status::unavailable("etcdserver: server stopped"))
+        }
+        end = stream.run(&mut requests) => end,
+    };
+    drop(stream);
+    if let End::Failed(status) = end {
+        body.end(status).await;
+        // A client that goes on sending is not waited for.
+        tokio::time::timeout(DRAIN_TIMEOUT, requests.drain())
+            .await
+            .unwrap_or(());
     }
 }
 
@@ -97,29 +113,45 @@ struct Stream {
     options: StreamOptions,
 }
 
+/// However the stream ends, the hub does not ring it any more.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        for (_, watcher) in self.watchers.iter() {
+            self.hub.unregister(&watcher.interval, &self.signal);
+        }
+    }
+}
+
 impl Stream {
-    async fn run(&mut self, requests: &mut MessageStream<WatchRequest>) -> Result<(), End> {
+    async fn run(&mut self, requests: &mut MessageStream<WatchRequest>) -> End {
         let mut progress = progress_timer(self.options.progress_interval);
         let mut half_closed = false;
         let signal = Arc::clone(&self.signal);
+        let gone = self.body.clone();
         loop {
-            let gone = self.body.clone();
-            tokio::select! {
-                biased;
-                () = gone.closed() => return Err(End::ClientGone),
-                () = self.handle.stopped() => {
-                    return Err(End::Failed(Status::unavailable("etcdserver: server stopped")));
-                }
-                request = requests.next(), if !half_closed => match request? {
+            // Many small requests in one buffer must not hold the runtime.
+            tokio::task::coop::consume_budget().await;
+            // Whichever is ready, by chance: neither a flood of requests nor one
+            // of events keeps the other waiting.
+            let step = tokio::select! {
+                () = gone.closed() => Err(End::ClientGone),
+                request = requests.next(), if !half_closed => match request {
                     // A client that closes its side goes on receiving (contract 1.9).
-                    None => half_closed = true,
-                    Some(request) => self.request(request).await?,
+                    Ok(None) => {
+                        half_closed = true;
+                        Ok(())
+                    }
+                    Ok(Some(request)) => self.request(request).await,
+                    Err(status) => Err(End::Failed(status)),
                 },
-                () = signal.rung() => self.deliver_news().await?,
-                _ = progress.tick() => self.notify_progress().await?,
+                () = signal.rung() => self.deliver_news().await,
+                _ = progress.tick() => self.notify_progress().await,
                 () = std::future::ready(()), if self.watchers.any_behind() => {
-                    self.catch_up().await?;
+                    self.catch_up().await
                 }
+            };
+            if let Err(end) = step {
+                return end;
             }
         }
     }
@@ -141,10 +173,10 @@ impl Stream {
             key: request.key.clone(),
             range_end: request.range_end.clone(),
         };
-        let refusal = if interval.is_empty() {
-            Some("mvcc: watcher range is empty")
-        } else if request.start_revision < 0 {
+        let refusal = if request.start_revision < 0 {
             Some("etcdserver: mvcc: required revision has been compacted")
+        } else if interval.is_empty() {
+            Some("mvcc: watcher range is empty")
         } else {
             None
         };
@@ -171,13 +203,18 @@ impl Stream {
             ..Default::default()
         };
         self.send(&created).await?;
-        self.sync_up_to_date(published).await
+        // One that needs no history joins the synced ones at once, so that a
+        // progress request right behind the create is answered. They share one
+        // position: it is brought to where the new one starts.
+        self.deliver_through(published).await?;
+        if next > self.position {
+            self.watchers.mark_synced(id);
+        }
+        Ok(())
     }
 
-    /// Watchers that need no history join the synced ones at once, so that a
-    /// progress request right behind the create is answered.
+    /// Watchers that need no history any more join the synced ones.
     async fn sync_up_to_date(&mut self, published: i64) -> Result<(), End> {
-        // The synced watchers share one position: bring it to where the new ones start.
         self.deliver_through(published).await?;
         let ready: Vec<i64> = self
             .watchers
@@ -463,13 +500,22 @@ impl Stream {
         watcher.spoke = true;
         let (prev_kv, fragment) = (watcher.prev_kv, watcher.fragment);
         let bytes: usize = events.iter().map(|event| event.encoded_len(prev_kv)).sum();
-        if !fragment || bytes < fragment_bytes {
+        let head = WatchResponse {
+            header: Some(header),
+            watch_id: id,
+            ..Default::default()
+        };
+        if !fragment || head.encoded_len() + bytes < fragment_bytes {
             let response = events_response(header, id, false, prev_kv, events)?;
             return Ok(self.body.send(response).await?);
         }
+        let part_head = WatchResponse {
+            fragment: true,
+            ..head
+        };
         let mut rest = events;
         while !rest.is_empty() {
-            let mut size = 0;
+            let mut size = part_head.encoded_len();
             let fitting = rest.iter().take_while(|event| {
                 size += event.encoded_len(prev_kv);
                 size < fragment_bytes
@@ -493,21 +539,14 @@ impl Stream {
 }
 
 /// A timer whose interval is lengthened by up to a tenth, so that streams opened
-/// together do not speak together. The spread comes from the stream's own start.
+/// together do not speak together (contract 1.9, 8).
 fn progress_timer(interval: Duration) -> Interval {
-    let start = Instant::now();
-    let spread = interval / 10;
-    let offset = u32::from(
-        start
-            .elapsed()
-            .as_nanos()
-            .to_le_bytes()
-            .first()
-            .copied()
-            .unwrap_or(0),
-    );
-    let period = interval + spread * offset / 255;
-    let mut timer = interval_at(start + period, period);
+    let interval = interval.max(PROGRESS_INTERVAL_MIN);
+    // Every RandomState has keys of its own, seeded by the operating system.
+    let random = RandomState::new().build_hasher().finish();
+    let part = u32::try_from(random >> 32).expect("32 bits are left");
+    let period = interval + (interval / 10).mul_f64(f64::from(part) / f64::from(u32::MAX));
+    let mut timer = interval_at(Instant::now() + period, period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer
 }
