@@ -83,7 +83,8 @@ fn an_op() -> impl Strategy<Value = Op> {
     let lease = || prop::sample::select(vec![0, 0, 7, -3, i64::MAX]);
     let value = prop::collection::vec(any::<u8>(), 0..40);
     prop_oneof![
-        6 => (a_key(), value, lease()).prop_map(|(key, value, lease)| Op::Put { key, value, lease }),
+        6 => (a_key(), value, lease())
+            .prop_map(|(key, value, lease)| Op::Put { key, value, lease }),
         1 => (a_key(), lease()).prop_map(|(key, lease)| Op::Keep { key, lease }),
         2 => (a_key(), a_range_end()).prop_map(|(key, range_end)| Op::Delete { key, range_end }),
     ]

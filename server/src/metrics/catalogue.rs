@@ -6,7 +6,10 @@ use super::number::{Counter, Gauge, Histogram};
 use super::text::Page;
 
 macro_rules! catalogue {
-    ($($field:ident: $kind:ident $(($start:literal, $count:literal))? = $name:literal, $help:literal;)*) => {
+    ($(
+        $field:ident: $kind:ident $(($start:literal, $count:literal))? = $name:literal,
+        $help:literal;
+    )*) => {
         /// Every metric without labels. Each field says what it counts.
         #[derive(Debug)]
         pub struct MemberMetrics {

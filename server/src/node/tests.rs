@@ -1,3 +1,5 @@
+//! One voter alone, by hand: inputs in, outputs looked at.
+
 use super::*;
 
 const ALONE: MemberId = MemberId(7);

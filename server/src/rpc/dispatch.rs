@@ -17,8 +17,10 @@ use tower::ServiceExt;
 use super::grpc::{
     BodySender, MessageStream, empty_status, frame_message, read_unary, streaming, unary,
 };
+use super::status::invalid;
 use super::{Context, cluster, health, kv, lease, maintenance, range, snapshot};
 use crate::metrics::{GrpcMethod, MethodKind};
+use crate::runtime::Rejected;
 
 /// Every method that is served.
 pub const METHODS: &[GrpcMethod] = &[
@@ -279,15 +281,13 @@ fn check_metadata(context: &Context, headers: &HeaderMap) -> Result<(), Status> 
     if let Some(version) = headers.get("client-api-version")
         && std::str::from_utf8(version.as_bytes()).is_err()
     {
-        return Err(Status::invalid_argument(
-            "etcdserver: invalid client api version",
-        ));
+        return Err(invalid::client_api_version());
     }
     let requires_leader = headers
         .get("hasleader")
         .is_some_and(|value| value == "true");
     if requires_leader && context.handle.view().leader().is_none() {
-        return Err(Status::unavailable("etcdserver: no leader"));
+        return Err(Rejected::NoLeader.into());
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use tonic::Status;
 
 use super::Context;
 use super::grpc::{BodySender, frame_message};
+use crate::runtime::Rejected;
 
 /// `grpc.health.v1.HealthCheckRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -70,6 +71,5 @@ pub(super) async fn watch(context: Context, request: CheckRequest, body: BodySen
             _ = context.shutdown.requested() => {}
         }
     }
-    body.end(Status::unavailable("etcdserver: server stopped"))
-        .await;
+    body.end(Rejected::Stopped.into()).await;
 }

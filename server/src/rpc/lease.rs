@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 
 use super::grpc::{BodySender, DRAIN_TIMEOUT, MessageStream, frame_message};
 use super::{Context, status};
+use crate::runtime::Rejected;
 
 /// Grants a lease; the id and the raised TTL are chosen here, before the log.
 pub(super) async fn grant(
@@ -126,7 +127,7 @@ pub(super) async fn keep_alive(
             biased;
             () = gone.closed() => return,
             _ = context.shutdown.requested() => {
-                break Status::unavailable("etcdserver: server stopped");
+                break Rejected::Stopped.into();
             }
             request = requests.next() => request,
         };

@@ -7,8 +7,8 @@ use storage::apply::command::{Alarm, Command};
 use storage::types::MemberId;
 use tonic::Status;
 
-use super::{Context, convert, snapshot};
-use crate::runtime::HashKvJob;
+use super::{Context, convert, snapshot, status};
+use crate::runtime::{HashKvJob, Rejected};
 use crate::version;
 
 /// Lists, raises or clears alarms.
@@ -60,7 +60,7 @@ pub(super) async fn status(
     let leader = view.leader();
     let mut errors = Vec::new();
     if leader.is_none() {
-        errors.push("etcdserver: no leader".to_owned());
+        errors.push(Status::from(Rejected::NoLeader).message().to_owned());
     }
     for (member, alarm) in view.alarms() {
         errors.push(alarm_text(member, alarm));
@@ -142,12 +142,10 @@ pub(super) async fn move_leader(
     let view = context.handle.view();
     let this = view.identity().member_id;
     if view.leader() != Some(this) {
-        return Err(Status::failed_precondition("etcdserver: not leader"));
+        return Err(status::not_leader());
     }
     if request.target_id != this.0 {
-        return Err(Status::failed_precondition(
-            "etcdserver: bad leader transferee",
-        ));
+        return Err(status::bad_leader_transferee());
     }
     Ok(pb::MoveLeaderResponse { header: None })
 }

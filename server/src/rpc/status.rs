@@ -45,6 +45,18 @@ pub fn refused(refusal: &Refusal) -> Status {
     Status::new(code, text)
 }
 
+/// A member that does not lead was asked to hand over the leadership.
+#[must_use]
+pub fn not_leader() -> Status {
+    Status::failed_precondition("etcdserver: not leader")
+}
+
+/// The leadership was to go where it cannot.
+#[must_use]
+pub fn bad_leader_transferee() -> Status {
+    Status::failed_precondition("etcdserver: bad leader transferee")
+}
+
 /// Refusals of a request's form, before anyone looks at data.
 pub mod invalid {
     use tonic::Status;
@@ -72,6 +84,8 @@ pub mod invalid {
         duplicate_key => "duplicate key given in txn request";
         /// A sort order or target that does not exist.
         sort_option => "invalid sort option";
+        /// A client version that is no text.
+        client_api_version => "invalid client api version";
         /// A request larger than `--max-request-bytes`.
         request_too_large => "request is too large";
     }

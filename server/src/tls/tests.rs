@@ -1,1 +1,1 @@
-
+//! Certificates on disk, read and changed, and handshakes with them.

@@ -16,6 +16,7 @@ use kvproto::etcdserverpb::{
     ResponseHeader, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use prost::Message;
+use storage::error::Refusal;
 use storage::types::{Event, RevisionEvents};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::Status;
@@ -25,6 +26,7 @@ use super::hub::{Hub, Signal};
 use super::range_index::KeyInterval;
 use super::watchers::{Watcher, Watchers};
 use crate::rpc::grpc::{BodySender, Closed, DRAIN_TIMEOUT, MessageStream, frame_message};
+use crate::rpc::status;
 use crate::runtime::{Handle, Rejected};
 use crate::shutdown::Shutdown;
 
@@ -88,7 +90,7 @@ pub async fn serve(
     let end = tokio::select! {
         // Also when the client does not read and the stream stands still.
         _ = shutdown.requested() => {
-            End::Failed(Status::unavailable("etcdserver: server stopped"))
+            End::Failed(Rejected::Stopped.into())
         }
         end = stream.run(&mut requests) => end,
     };
@@ -173,8 +175,9 @@ impl Stream {
             key: request.key.clone(),
             range_end: request.range_end.clone(),
         };
+        let compacted = status::refused(&Refusal::Compacted);
         let refusal = if request.start_revision < 0 {
-            Some("etcdserver: mvcc: required revision has been compacted")
+            Some(compacted.message())
         } else if interval.is_empty() {
             Some("mvcc: watcher range is empty")
         } else {

@@ -31,12 +31,7 @@ pub(super) struct Watcher {
 
 impl Watcher {
     pub(super) fn new(request: &WatchCreateRequest, interval: KeyInterval, next: i64) -> Watcher {
-        let filters = |wanted| {
-            request
-                .filters
-                .iter()
-                .any(|filter| *filter == wanted as i32)
-        };
+        let filters = |wanted| request.filters.contains(&(wanted as i32));
         Watcher {
             interval,
             next_revision: next,

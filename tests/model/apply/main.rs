@@ -21,7 +21,11 @@ use member::Member;
 use model::Model;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn the_state_machine_answers_as_the_contract_says(steps in vec(any_step(), 1..60)) {

@@ -15,6 +15,8 @@ use http_body::Frame;
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
+use crate::runtime::Rejected;
+
 /// Bytes of one body frame, and about what a producer should hand over at a
 /// time: nothing may hold a turn of the loop (design, sixth idea).
 pub const BODY_CHUNK_BYTES: usize = 64 << 10;
@@ -177,7 +179,7 @@ impl http_body::Body for StreamBody {
             }
             Poll::Ready(None) => {
                 self.ended = true;
-                let status = Status::unavailable("etcdserver: server stopped");
+                let status = Status::from(Rejected::Stopped);
                 Poll::Ready(Some(Ok(trailers(&status))))
             }
         }

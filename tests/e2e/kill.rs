@@ -1,0 +1,48 @@
+//! kill -9 under load, again and again: what was acknowledged is there, revisions never
+//! fall, leases live on, a watch resumed from its last revision + 1 misses and repeats
+//! nothing.
+//!
+//! `STERNPOST_E2E_KILLS` sets the number of kills (30), `STERNPOST_E2E_SEED` the choice of
+//! operations and pauses; both are printed. The instant of a kill is the machine's.
+
+use std::time::Duration;
+
+use crate::campaign::{Campaign, from_environment};
+
+/// Kills with every change; a campaign sets `STERNPOST_E2E_KILLS`.
+const KILLS: u64 = 30;
+/// A compaction every so many lives.
+const COMPACT_EVERY: u64 = 5;
+/// A process killed while it starts, every so many lives.
+const KILL_EARLY_EVERY: u64 = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_by_kill_9() {
+    let kills = from_environment("STERNPOST_E2E_KILLS", KILLS);
+    let mut campaign = Campaign::new();
+    for life in 1..=kills {
+        if life % KILL_EARLY_EVERY == 0 {
+            campaign.member.spawn();
+            let pause = Duration::from_millis(campaign.random.below(100));
+            tokio::time::sleep(pause).await;
+            campaign.member.kill();
+        }
+        campaign.start().await;
+        if life % COMPACT_EVERY == 0 {
+            campaign.compact().await;
+        }
+        campaign.load().await;
+        let pause = Duration::from_millis(20 + campaign.random.below(400));
+        tokio::time::sleep(pause).await;
+        campaign.kill().await;
+    }
+    campaign.start().await;
+    campaign.outlive_short_leases().await;
+    campaign.kill().await;
+    let history = campaign.shared.history();
+    eprintln!("{kills} kills, {}", history.summary());
+    assert!(
+        history.acknowledged_total > kills,
+        "hardly anything was written"
+    );
+}
