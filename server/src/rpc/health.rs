@@ -68,7 +68,7 @@ pub(super) async fn watch(context: Context, request: CheckRequest, body: BodySen
         let gone = body.clone();
         tokio::select! {
             () = gone.closed() => return,
-            _ = context.shutdown.requested() => {}
+            () = context.handle.stopped() => {}
         }
     }
     body.end(Rejected::Stopped.into()).await;

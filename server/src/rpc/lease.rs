@@ -126,7 +126,7 @@ pub(super) async fn keep_alive(
         let request = tokio::select! {
             biased;
             () = gone.closed() => return,
-            _ = context.shutdown.requested() => {
+            () = context.handle.stopped() => {
                 break Rejected::Stopped.into();
             }
             request = requests.next() => request,

@@ -13,6 +13,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod range;
+mod slow;
 mod snapshot;
 pub mod status;
 mod validate;
@@ -22,7 +23,6 @@ pub use dispatch::{METHODS, Routed, Service};
 use std::time::Duration;
 
 use crate::runtime::Handle;
-use crate::shutdown::Shutdown;
 use crate::watch::StreamOptions;
 
 /// What the services share; cheap to clone.
@@ -32,8 +32,6 @@ pub struct Context {
     pub handle: Handle,
     /// Limits and times from the configuration.
     pub options: Options,
-    /// Ends the streams that would otherwise never end.
-    pub shutdown: Shutdown,
 }
 
 /// What the services must know of the configuration.
@@ -47,6 +45,10 @@ pub struct Options {
     pub watch_progress_interval: Duration,
     /// The smallest lease, seconds (contract 1.10).
     pub lease_ttl_seconds_min: i64,
+    /// `--warning-apply-duration`: slower reads are logged.
+    pub slow_apply: Duration,
+    /// `--warning-unary-request-duration`: slower unary calls are logged.
+    pub slow_request: Duration,
     /// `--quota-backend-bytes` as Status shows it; negative is no quota.
     pub quota_bytes: i64,
 }

@@ -22,13 +22,13 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::Status;
 
 use super::encode::{ReadyEvent, events_response};
+use super::gauges::Gauges;
 use super::hub::{Hub, Signal};
 use super::range_index::KeyInterval;
 use super::watchers::{Watcher, Watchers};
 use crate::rpc::grpc::{BodySender, Closed, DRAIN_TIMEOUT, MessageStream, frame_message};
 use crate::rpc::status;
 use crate::runtime::{Handle, Rejected};
-use crate::shutdown::Shutdown;
 
 /// Revisions taken from the ring under one lock.
 const RING_BATCH_REVISIONS: usize = 64;
@@ -74,24 +74,23 @@ pub async fn serve(
     mut requests: MessageStream<WatchRequest>,
     body: BodySender,
     handle: Handle,
-    shutdown: Shutdown,
     options: StreamOptions,
 ) {
+    let stopping = handle.clone();
     let hub = Arc::clone(handle.hub());
     let mut stream = Stream {
         watchers: Watchers::default(),
         signal: Arc::new(Signal::default()),
         position: handle.view().revision(),
         hub,
+        gauges: Gauges::new(Arc::clone(handle.metrics())),
         handle,
         body: body.clone(),
         options,
     };
     let end = tokio::select! {
         // Also when the client does not read and the stream stands still.
-        _ = shutdown.requested() => {
-            End::Failed(Rejected::Stopped.into())
-        }
+        () = stopping.stopped() => End::Failed(Rejected::Stopped.into()),
         end = stream.run(&mut requests) => end,
     };
     drop(stream);
@@ -110,6 +109,7 @@ struct Stream {
     /// Every event up to here was given to the synced watchers.
     position: i64,
     hub: Arc<Hub>,
+    gauges: Gauges,
     handle: Handle,
     body: BodySender,
     options: StreamOptions,
@@ -131,6 +131,7 @@ impl Stream {
         let signal = Arc::clone(&self.signal);
         let gone = self.body.clone();
         loop {
+            self.gauges.update(&self.watchers);
             // Many small requests in one buffer must not hold the runtime.
             tokio::task::coop::consume_budget().await;
             // Whichever is ready, by chance: neither a flood of requests nor one
@@ -199,6 +200,7 @@ impl Stream {
         };
         self.watchers
             .insert(id, Watcher::new(&request, interval, next));
+        self.gauges.update(&self.watchers);
         let created = WatchResponse {
             header: Some(self.header(published)),
             watch_id: id,
@@ -247,6 +249,7 @@ impl Stream {
         let Some(watcher) = self.watchers.remove(request.watch_id) else {
             return Ok(());
         };
+        self.gauges.update(&self.watchers);
         self.hub.unregister(&watcher.interval, &self.signal);
         let canceled = WatchResponse {
             header: Some(self.header(self.handle.view().revision())),
@@ -494,6 +497,7 @@ impl Stream {
         if events.is_empty() {
             return Ok(());
         }
+        self.gauges.sending(events.len());
         let header = self.header(header_revision);
         let fragment_bytes = self.options.fragment_bytes;
         let watcher = self
@@ -510,7 +514,9 @@ impl Stream {
         };
         if !fragment || head.encoded_len() + bytes < fragment_bytes {
             let response = events_response(header, id, false, prev_kv, events)?;
-            return Ok(self.body.send(response).await?);
+            self.body.send(response).await?;
+            self.gauges.sent();
+            return Ok(());
         }
         let part_head = WatchResponse {
             fragment: true,
@@ -529,6 +535,7 @@ impl Stream {
             self.body.send(response).await?;
             rest = later;
         }
+        self.gauges.sent();
         Ok(())
     }
 
