@@ -15,6 +15,7 @@ pub mod checkpoint;
 pub mod error;
 pub mod limits;
 pub mod mvcc;
+pub mod planted;
 pub mod raft_log;
 pub mod snapshot;
 pub mod types;

@@ -237,11 +237,13 @@ impl Node {
     }
 
     /// True when a linearizable read may be answered from the applied state
-    /// without asking anyone: a single voter that leads and has committed an
-    /// entry of its own term (Raft thesis 6.4).
+    /// without asking anyone: a single voter that leads and has applied an entry
+    /// of its own term (Raft thesis 6.4). Committed is not enough: after a start
+    /// the entries of the terms before are applied over several turns, and an
+    /// answered write may be among those that are left.
     #[must_use]
     pub fn reads_are_current(&self) -> bool {
-        self.is_leader() && self.is_only_voter() && self.raw.raft.commit_to_current_term()
+        self.is_leader() && self.is_only_voter() && self.raw.raft.apply_to_current_term()
     }
 
     /// The leader known, if any.

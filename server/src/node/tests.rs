@@ -113,6 +113,49 @@ fn a_restart_commits_every_entry_of_its_log() {
     assert_eq!(again.term(), Term(2));
 }
 
+/// Found by the simulation's reading of this file: with more to replay than one
+/// output holds and a write waiting, reads were answered from a state that still
+/// lacked answered writes.
+#[test]
+fn reads_wait_until_everything_before_the_term_is_applied() {
+    let entries: Vec<LogEntry> = (1..=3)
+        .map(|index| LogEntry {
+            term: Term(1),
+            index: LogIndex(index),
+            kind: EntryKind::Normal,
+            data: Bytes::from(vec![7; 3 << 20]),
+        })
+        .collect();
+    let mut node = restored(Restored {
+        hard_state: HardState {
+            term: Term(1),
+            vote: ALONE,
+            commit: LogIndex(0),
+        },
+        applied: (LogIndex(0), Term(0)),
+        entries,
+        voters: vec![ALONE],
+    });
+    let first = node.poll().unwrap().append.unwrap();
+    node.step(Input::Propose(Bytes::from_static(b"a client is quick")));
+    node.step(Input::Persisted(first.number, first.last()));
+    let output = node.poll().unwrap();
+    let last = output.committed.last().unwrap().index;
+    assert!(
+        output.append.is_some() && last < LogIndex(3),
+        "replay takes several turns"
+    );
+    node.step(Input::Applied(last));
+    assert!(
+        !node.reads_are_current(),
+        "entries up to 3 may be answered writes"
+    );
+    let append = output.append.unwrap();
+    node.step(Input::Persisted(append.number, append.last()));
+    settle(&mut node);
+    assert!(node.reads_are_current());
+}
+
 #[test]
 #[should_panic(expected = "not the one under way")]
 fn an_append_nobody_asked_for_is_never_acknowledged() {

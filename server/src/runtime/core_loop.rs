@@ -337,7 +337,10 @@ impl Core {
             }
         }
         match envelope.command {
-            Command::Compact { .. } if outcome.result.is_ok() => self.compacted(),
+            Command::Compact { .. } if outcome.result.is_ok() => {
+                // An entry of an earlier boot has an earlier term.
+                self.compacted(entry.term == self.node.term());
+            }
             Command::Alarm { .. } => {
                 self.view
                     .publish_alarms(self.machine.alarms().iter().collect());
@@ -489,7 +492,9 @@ impl Core {
     }
 
     fn expire_leases(&mut self) {
-        if !self.node.is_leader() {
+        // While entries of the terms before are left to be applied, a lease that
+        // has ended here may have been revoked and granted anew.
+        if !self.node.reads_are_current() {
             return;
         }
         let expired = self

@@ -44,6 +44,25 @@ impl Values {
         }
     }
 
+    /// As [`Values::encoded`]; None when the value lies nowhere any more, which
+    /// is fine for a version that compaction has passed and no pin holds.
+    pub async fn encoded_unless_purged(&self, reference: &KeyValueRef) -> Option<EncodedKeyValue> {
+        let KeyValueRef::Stored(meta) = reference else {
+            return Some(self.encoded(reference).await);
+        };
+        let (values, meta) = (self.clone(), Arc::clone(meta));
+        let fetched = tokio::task::spawn_blocking(move || {
+            let found = match values.find(meta.revision, meta.place) {
+                Ok(found) => found,
+                Err(fatal) => die(&fatal),
+            };
+            found.map(|value| meta.encode(&value))
+        });
+        fetched
+            .await
+            .expect("the fetch does not panic and is not cancelled")
+    }
+
     /// Brings all of these into memory, in one trip to the helper thread.
     pub async fn make_resident(&self, references: &mut Vec<KeyValueRef>) {
         if references
@@ -74,15 +93,19 @@ impl Values {
         self.fetch_at(meta.revision, meta.place)
     }
 
-    pub(super) fn fetch_at(&self, revision: Revision, place: Place) -> Result<Bytes, Fatal> {
+    fn find(&self, revision: Revision, place: Place) -> Result<Option<Bytes>, Fatal> {
         if place.length == 0 {
-            return Ok(Bytes::new());
+            return Ok(Some(Bytes::new()));
         }
         // Read in this order: a value goes cold before its segment is retired.
         if let Some(value) = self.log.read_value(place)? {
-            return Ok(value.into());
+            return Ok(Some(value.into()));
         }
-        match self.cold.read_value(revision)? {
+        self.cold.read_value(revision)
+    }
+
+    pub(super) fn fetch_at(&self, revision: Revision, place: Place) -> Result<Bytes, Fatal> {
+        match self.find(revision, place)? {
             Some(value) => Ok(value),
             None => Err(Fatal::corruption(
                 "checkpoint",

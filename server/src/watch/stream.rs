@@ -17,7 +17,7 @@ use kvproto::etcdserverpb::{
 };
 use prost::Message;
 use storage::error::Refusal;
-use storage::types::{Event, RevisionEvents};
+use storage::types::{EncodedKeyValue, Event, KeyValueRef, RevisionEvents};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::Status;
 
@@ -475,7 +475,7 @@ impl Stream {
         let mut ready = Vec::with_capacity(events.len());
         for event in events {
             let previous = match &event.previous {
-                Some(previous) => Some(self.handle.values().encoded(previous).await),
+                Some(previous) => self.predecessor(event, previous).await,
                 None => None,
             };
             ready.push(ReadyEvent {
@@ -485,6 +485,20 @@ impl Stream {
             });
         }
         Ok(ready)
+    }
+
+    /// The version that an event replaced. Events in the ring hold no pin: when
+    /// compaction has passed the event, its predecessor may be gone, and the
+    /// event goes out without, as etcd's do.
+    async fn predecessor(&self, event: &Event, previous: &KeyValueRef) -> Option<EncodedKeyValue> {
+        let values = self.handle.values();
+        let found = values.encoded_unless_purged(previous).await;
+        let purged = event.meta.revision.main <= self.handle.view().compacted_revision();
+        if found.is_none() && !purged {
+            // Lost: this ends the process and says which.
+            return Some(values.encoded(previous).await);
+        }
+        found
     }
 
     /// Sends events of one watcher, in fragments if it asked for them.

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Fatal;
+use crate::planted::{Bug, planted};
 use crate::types::MemberId;
 use crate::vfs::{OpenMode, Vfs};
 
@@ -278,6 +279,9 @@ pub(crate) fn replace_file(
         .map_err(|error| Fatal::io("sync", &temporary, error))?;
     vfs.rename(&temporary, &path)
         .map_err(|error| Fatal::io("rename", &temporary, error))?;
+    if planted(Bug::SkipDirectorySync) {
+        return Ok(());
+    }
     sync_dir(vfs, directory)
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 use crate::apply::command::Alarm;
 use crate::apply::{Restart, StateMachine};
 use crate::error::Fatal;
+use crate::planted::{Bug, planted};
 use crate::types::{LeaseId, LogIndex, MemberId, Revision, SegmentNumber, Term};
 use crate::vfs::Vfs;
 
@@ -144,7 +145,10 @@ impl Manifest {
         let restart = machine.restart();
         self.applied_index = restart.applied_index;
         self.applied_term = restart.applied_term;
-        self.first_needed_index = LogIndex(restart.applied_index.0 + 1);
+        if planted(Bug::ApplyTwice) && self.applied_index.0 > 1 {
+            self.applied_index.0 -= 1;
+        }
+        self.first_needed_index = LogIndex(self.applied_index.0 + 1);
         self.current_revision = restart.current_revision;
         self.compacted_revision = restart.compacted_revision;
         self.bound = Revision::new(restart.current_revision, u32::MAX);

@@ -159,6 +159,14 @@ impl SimDisk {
         self.lock().faults.insert((kind, nth));
     }
 
+    /// Forgets every planned fault that was not reached; the disk has room again.
+    pub fn forget_faults(&self) {
+        let mut state = self.lock();
+        state.faults.clear();
+        state.capacity = None;
+        state.cut = None;
+    }
+
     /// How many failures of a kind were reached.
     #[must_use]
     pub fn reached(&self, kind: OperationKind) -> u64 {
@@ -192,6 +200,18 @@ impl SimDisk {
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.lock().dead
+    }
+
+    /// How many operations are recorded: the number of the next one.
+    #[must_use]
+    pub fn operation_count(&self) -> usize {
+        self.lock().operations.len()
+    }
+
+    /// The sum of all files' lengths, bytes.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().used_bytes()
     }
 
     /// All recorded operations.
@@ -304,20 +324,21 @@ impl State {
         self.inodes.get_mut(number).expect("inodes are never freed")
     }
 
+    fn used_bytes(&self) -> u64 {
+        let files = self.names.files.values();
+        files
+            .filter_map(|n| self.inodes.get(*n))
+            .map(|inode| inode.cached.len() as u64)
+            .sum()
+    }
+
     /// Bytes that may still be written at `end`.
     fn check_space(&mut self, number: usize, end: u64) -> io::Result<()> {
         let length = self.inode(number).cached.len() as u64;
         let Some(capacity) = self.capacity.filter(|_| end > length) else {
             return Ok(());
         };
-        let used: u64 = self
-            .names
-            .files
-            .values()
-            .filter_map(|n| self.inodes.get(*n))
-            .map(|inode| inode.cached.len() as u64)
-            .sum();
-        if used - length + end > capacity {
+        if self.used_bytes() - length + end > capacity {
             self.no_space += 1;
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }

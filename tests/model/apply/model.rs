@@ -41,6 +41,16 @@ impl Model {
         }
     }
 
+    /// Current revision, compacted revision, raised alarms.
+    #[allow(dead_code, reason = "used by the simulation")]
+    pub fn state(&self) -> (i64, i64, Vec<(u64, u8)>) {
+        (
+            self.current,
+            self.compacted,
+            self.alarms.iter().copied().collect(),
+        )
+    }
+
     /// Leases, time to live, attached keys.
     pub fn leases(&self) -> Vec<(i64, i64, Vec<Vec<u8>>)> {
         let leases = self.leases.iter();

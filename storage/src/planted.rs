@@ -1,0 +1,61 @@
+//! Bugs on purpose, to prove that the simulation finds them (docs/durability.md).
+//! Only with the feature `planted-bugs`; without it the question is a constant
+//! and the compiler leaves the bug out.
+
+#[cfg(feature = "planted-bugs")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Switches one bug on for this thread, or all off.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.with(|planted| planted.set(bug));
+    }
+
+    /// True when this bug is switched on.
+    #[must_use]
+    pub fn planted(bug: Bug) -> bool {
+        PLANTED.with(|planted| planted.get() == Some(bug))
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+pub use switch::{plant, planted};
+
+/// True when this bug is switched on: never, in a build that serves.
+#[cfg(not(feature = "planted-bugs"))]
+#[must_use]
+pub const fn planted(_bug: Bug) -> bool {
+    false
+}
+
+/// What can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Shell: entries count as durable before their flush.
+    AnswerBeforeFlush,
+    /// Shell: cleaned segments are retired before the manifest is durable.
+    RetireBeforeManifest,
+    /// Shell: a lease is revoked a second early.
+    LeaseEarly,
+    /// Shell: a watcher that catches up skips a revision.
+    WatcherSkipsRevision,
+    /// The manifest is published before its run of the store is synced.
+    ManifestBeforeRun,
+    /// A replaced file's directory is not synced.
+    SkipDirectorySync,
+    /// The manifest names one entry less than its state holds: it is applied
+    /// twice after a restart.
+    ApplyTwice,
+    /// A purge drops the tombstone at exactly the compacted revision.
+    DropTombstone,
+    /// A start does not make sure of what a killed process left in the page cache.
+    BelieveThePageCache,
+    /// A flush group is written and not synced.
+    SkipFlush,
+}

@@ -1,0 +1,166 @@
+//! From the member's answers to what a client sees: values are fetched here, as
+//! the server fetches them when it encodes.
+
+use storage::apply::{OpResult, Outcome, Projection, RangeResult, Response, TxnResult};
+use storage::error::{Fatal, Refusal};
+use storage::types::{Event, KeyValueRef, RevisionEvents};
+
+use crate::answer::{Answer, Change, KeyValue};
+use crate::history::durable::{State, everything};
+use crate::member::Member;
+
+impl Member {
+    pub fn key_value(&self, reference: &KeyValueRef) -> Result<KeyValue, Fatal> {
+        let encoded = self.encoded(reference)?;
+        let fields = encoded.fields();
+        Ok(KeyValue {
+            key: fields.key.to_vec(),
+            create: fields.create_revision,
+            modified: fields.mod_revision,
+            version: fields.version,
+            value: fields.value.to_vec(),
+            lease: fields.lease,
+        })
+    }
+
+    pub fn key_values(&self, references: &[KeyValueRef]) -> Result<Vec<KeyValue>, Fatal> {
+        references.iter().map(|kv| self.key_value(kv)).collect()
+    }
+
+    pub fn outcome_answer(&self, outcome: &Outcome) -> Result<Answer, Fatal> {
+        match &outcome.result {
+            Ok(response) => self.answer(response, outcome.revision),
+            Err(refusal) => Ok(refused(refusal)),
+        }
+    }
+
+    fn answer(&self, response: &Response, revision: i64) -> Result<Answer, Fatal> {
+        Ok(match response {
+            Response::Put { previous } => Answer::Put {
+                revision,
+                previous: previous.as_ref().map(|kv| self.key_value(kv)).transpose()?,
+            },
+            Response::DeleteRange { deleted, previous } => Answer::Delete {
+                revision,
+                deleted: *deleted,
+                previous: self.key_values(previous)?,
+            },
+            Response::Txn(result) => self.txn_answer(result)?,
+            Response::Compact => Answer::Compact,
+            Response::LeaseGrant { lease, ttl_seconds } => Answer::Grant {
+                lease: lease.0,
+                ttl: *ttl_seconds,
+            },
+            Response::LeaseRevoke => Answer::Revoke,
+            Response::Alarm(alarms) => {
+                let plain = alarms
+                    .iter()
+                    .map(|(member, alarm)| (member.0, alarm.number()));
+                Answer::Alarm(plain.collect())
+            }
+        })
+    }
+
+    fn txn_answer(&self, result: &TxnResult) -> Result<Answer, Fatal> {
+        let answers = result.responses.iter().map(|response| match response {
+            OpResult::Range(range) => self.range_answer(range),
+            OpResult::Put { revision, previous } => {
+                let previous = previous.clone();
+                self.answer(&Response::Put { previous }, *revision)
+            }
+            OpResult::DeleteRange {
+                revision,
+                deleted,
+                previous,
+            } => {
+                let (deleted, previous) = (*deleted, previous.clone());
+                self.answer(&Response::DeleteRange { deleted, previous }, *revision)
+            }
+            OpResult::Txn(nested) => self.txn_answer(nested),
+        });
+        Ok(Answer::Txn {
+            revision: result.revision,
+            succeeded: result.succeeded,
+            answers: answers.collect::<Result<_, Fatal>>()?,
+        })
+    }
+
+    pub fn range_answer(&self, result: &RangeResult) -> Result<Answer, Fatal> {
+        let mut key_values = self.key_values(&result.key_values)?;
+        for kv in &mut key_values {
+            if result.projection != Projection::Whole {
+                kv.value.clear();
+            }
+            if result.projection == Projection::WithoutValueAndLease {
+                kv.lease = 0;
+            }
+        }
+        Ok(Answer::Range {
+            revision: result.revision,
+            key_values,
+            more: result.more,
+            count: result.count,
+        })
+    }
+
+    pub fn changes(&self, events: &RevisionEvents) -> Result<(i64, Vec<Change>), Fatal> {
+        let change = |event: &Event| {
+            let previous = event.previous.as_ref();
+            let previous = previous.filter(|kv| !self.is_purged(event, kv));
+            let previous = previous.map(|kv| self.key_value(kv));
+            Ok(Change {
+                sub: event.meta.revision.sub,
+                deletion: event.meta.tombstone,
+                key_value: self.key_value(&event.key_value)?,
+                previous: previous.transpose()?,
+            })
+        };
+        let changes = events.events.iter().map(change);
+        Ok((events.revision, changes.collect::<Result<_, Fatal>>()?))
+    }
+
+    /// `StreamState::predecessor`: events in the ring hold no pin.
+    fn is_purged(&self, event: &Event, previous: &KeyValueRef) -> bool {
+        let KeyValueRef::Stored(meta) = previous else {
+            return false;
+        };
+        let compacted = self.machine.mvcc().compacted_revision();
+        event.meta.revision.main <= compacted
+            && matches!(self.values.find(meta.revision, meta.place), Ok(None))
+    }
+
+    /// All that can be asked for now.
+    pub fn state(&mut self) -> Result<State, Fatal> {
+        let result = self
+            .machine
+            .range(&everything(0))
+            .expect("the current revision");
+        let leases = self.machine.leases();
+        let with_keys = leases.iter().map(|(lease, ttl)| {
+            let keys = leases.keys(lease).unwrap();
+            (lease.0, ttl, keys.map(|key| key.to_vec()).collect())
+        });
+        let alarms = self.machine.alarms().iter();
+        Ok(State {
+            revision: result.revision,
+            compacted: self.machine.mvcc().compacted_revision(),
+            leases: with_keys.collect(),
+            alarms: alarms
+                .map(|(member, alarm)| (member.0, alarm.number()))
+                .collect(),
+            live: self.key_values(&result.key_values)?,
+        })
+    }
+}
+
+pub fn refused(refusal: &Refusal) -> Answer {
+    Answer::Refused(match refusal {
+        Refusal::Compacted => "Compacted",
+        Refusal::FutureRevision => "FutureRevision",
+        Refusal::KeyNotFound => "KeyNotFound",
+        Refusal::LeaseNotFound => "LeaseNotFound",
+        Refusal::LeaseExists => "LeaseExists",
+        Refusal::LeaseTtlTooLarge => "LeaseTtlTooLarge",
+        Refusal::NoSpace | Refusal::Corrupt => panic!("never at apply"),
+    })
+}

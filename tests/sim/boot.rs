@@ -1,0 +1,115 @@
+//! From a simulated disk to a running member: the calls of `server::bootstrap`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::production::node::{Node, Restored, Timing};
+use storage::checkpoint::layout;
+use storage::checkpoint::{
+    self, CheckpointStore, Checkpointer, Identity, Installed, Manifest, Member as ClusterMember,
+    Membership, ModelDisk,
+};
+use storage::error::Fatal;
+use storage::mvcc::Mvcc;
+use storage::raft_log::RaftLog;
+use storage::types::MemberId;
+use storage::vfs::Vfs;
+use storage::vfs::sim::SimDisk;
+
+use crate::checkpoints::Checkpoints;
+use crate::member::{Member, Values};
+use crate::settings::Settings;
+use crate::store::{FaultyStore, StoreFault};
+
+const DIRECTORY: &str = "/data";
+
+const IDENTITY: Identity = Identity {
+    cluster_id: 77,
+    member_id: MemberId(7),
+};
+
+/// Opens the data directory, or founds one.
+pub fn open(
+    disk: &SimDisk,
+    (store_disk, fault): (&ModelDisk, &StoreFault),
+    settings: &Settings,
+    now: Instant,
+) -> Result<Member, Fatal> {
+    let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+    let directory = Path::new(DIRECTORY);
+    let known = layout::recognise(&*vfs, directory)?.accept()?;
+    vfs.create_dir_all(directory)
+        .map_err(|error| Fatal::io("create", directory, error))?;
+    if known.is_none() {
+        layout::create(&*vfs, directory, IDENTITY)?;
+    }
+    let published = checkpoint::read_manifest(&*vfs, directory)?;
+    let store = FaultyStore::open(store_disk, fault);
+    let manifest = match published {
+        Some(manifest) => manifest,
+        None => first_manifest(&*vfs, directory)?,
+    };
+    let mvcc = Mvcc::with_hot_bytes_max(settings.hot_bytes_max);
+    let Installed {
+        machine,
+        leftovers,
+        dropped,
+    } = checkpoint::install(&manifest, &store, mvcc, None)?;
+    let applied = (manifest.applied_index, manifest.applied_term);
+    let options = settings.log_options(IDENTITY.member_id.0);
+    let log_directory = directory.join(layout::LOG);
+    let (log, recovered) = RaftLog::open(Arc::clone(&vfs), &log_directory, options, applied)?;
+    let values = Values {
+        log: log.reader(),
+        cold: store.reader(),
+    };
+    let timing = Timing {
+        election_ticks: 10,
+        heartbeat_ticks: 1,
+    };
+    let restored = Restored {
+        hard_state: recovered.hard_state,
+        applied,
+        entries: recovered.entries,
+        voters: manifest.membership.voters.clone(),
+    };
+    let node = Node::new(IDENTITY.member_id, timing, restored);
+    let checkpointer = Checkpointer::new(
+        vfs,
+        directory,
+        Box::new(store),
+        manifest,
+        leftovers,
+        dropped,
+    );
+    let checkpoints = Checkpoints::new(checkpointer, now);
+    Member::new(
+        settings.clone(),
+        (node, log, machine),
+        values,
+        checkpoints,
+        now,
+    )
+}
+
+fn first_manifest(vfs: &dyn Vfs, directory: &Path) -> Result<Manifest, Fatal> {
+    let identity = layout::read_identity(vfs, directory)?
+        .ok_or_else(|| Fatal::refused(directory, "the identity file is gone"))?;
+    let manifest = Manifest {
+        sequence: 1,
+        members: vec![ClusterMember {
+            id: identity.member_id,
+            name: "sim".to_owned(),
+            ..ClusterMember::default()
+        }],
+        membership: Membership {
+            voters: vec![identity.member_id],
+            ..Membership::default()
+        },
+        cluster_version: "3.7.0".to_owned(),
+        ..Manifest::empty(identity)
+    };
+    manifest.publish(vfs, directory)?;
+    Ok(manifest)
+}

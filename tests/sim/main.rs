@@ -1,0 +1,163 @@
+//! A simulation of one member from one seed in one thread, over the production
+//! storage and node code and a disk whose faults are drawn from the seed
+//! (docs/durability.md). `SIM_SEEDS` sets how many seeds run, `SIM_SEED` one
+//! seed to replay.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test"
+)]
+
+#[path = "../model/apply/answer.rs"]
+#[allow(dead_code, reason = "the test of the model uses all of it")]
+mod answer;
+mod answers;
+mod boot;
+mod bugs;
+mod checkpoints;
+mod clients;
+mod faults;
+#[path = "../history/mod.rs"]
+mod history;
+mod member;
+#[path = "../model/apply/model.rs"]
+#[allow(dead_code, reason = "the test of the model uses all of it")]
+mod model;
+#[cfg(feature = "planted-bugs")]
+mod planted;
+mod production;
+mod readers;
+mod run;
+mod settings;
+mod steps;
+mod store;
+mod trace;
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use faults::{Counts, FaultKind};
+use run::{Run, Stats};
+use trace::Trace;
+
+/// Seeds of a plain `cargo test`.
+const SEEDS: u64 = 500;
+
+/// What one seed gave.
+struct Done {
+    counts: Counts,
+    stats: Stats,
+    digest: (u64, u64),
+}
+
+/// Runs one seed; on failure what is wrong, with the last lines of the trace.
+fn run_seed(seed: u64) -> Result<Done, String> {
+    let trace = Rc::new(RefCell::new(Trace::default()));
+    let mut run = Run::new(seed, Rc::clone(&trace));
+    let outcome = catch_unwind(AssertUnwindSafe(|| run.go()));
+    let problem = match outcome {
+        Ok(Ok(())) => {
+            return Ok(Done {
+                counts: run.counts,
+                stats: run.stats,
+                digest: trace.borrow().digest(),
+            });
+        }
+        Ok(Err(problem)) => problem,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            format!("panicked: {}", text.unwrap_or_default())
+        }
+    };
+    let trace = trace.borrow();
+    let lines: Vec<&str> = trace.kept().map(String::as_str).collect();
+    Err(format!(
+        "{}\nseed {seed} fails: {problem}\nreplay: SIM_SEED={seed} cargo test -p tests --test sim \
+         seeds",
+        lines.join("\n")
+    ))
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
+    )
+}
+
+#[test]
+fn seeds() {
+    if let Some(seed) = number("SIM_SEED") {
+        if let Err(problem) = run_seed(seed) {
+            panic!("{problem}");
+        }
+        return;
+    }
+    let count = number("SIM_SEEDS").unwrap_or(SEEDS);
+    let first = number("SIM_FIRST").unwrap_or(0);
+    let mut counts = Counts::default();
+    let mut stats = Stats::default();
+    let mut failed = Vec::new();
+    for seed in first..first + count {
+        match run_seed(seed) {
+            Ok(done) => {
+                counts.add(&done.counts);
+                stats.add(&done.stats);
+            }
+            Err(problem) if number("SIM_KEEP_GOING").is_some() => {
+                failed.push(problem);
+            }
+            Err(problem) => panic!("{problem}"),
+        }
+    }
+    for problem in &failed {
+        let lines: Vec<&str> = problem.lines().rev().take(4).collect();
+        eprintln!("{lines:?}");
+    }
+    assert!(failed.is_empty(), "{} of {count} seeds fail", failed.len());
+    eprintln!("{count} seeds from {first}: {stats:?}");
+    for kind in FaultKind::ALL {
+        let of =
+            |map: &std::collections::BTreeMap<FaultKind, u64>| map.get(&kind).copied().unwrap_or(0);
+        let (announced, reached) = (of(&counts.announced), of(&counts.reached));
+        eprintln!("  {kind:?}: announced {announced}, reached {reached}");
+        assert!(
+            reached > 0 || count < 100,
+            "the fault {kind:?} never fired in {count} seeds"
+        );
+    }
+}
+
+/// Seeds that have found something; each is kept with what it found.
+const FOUND: [(u64, &str); 1] = [(
+    336,
+    "a slow watcher asks for a predecessor whose segment was cleaned",
+)];
+
+#[test]
+fn seeds_that_have_found_something() {
+    for (seed, what) in FOUND {
+        if let Err(problem) = run_seed(seed) {
+            panic!("{what}\n{problem}");
+        }
+    }
+}
+
+#[test]
+fn two_runs_of_one_seed_are_equal() {
+    for seed in [1, 2, 3] {
+        let digests = [(); 2].map(|()| match run_seed(seed) {
+            Ok(done) => done.digest,
+            Err(problem) => panic!("{problem}"),
+        });
+        assert_eq!(digests[0], digests[1], "seed {seed} is not reproducible");
+        assert!(digests[0].1 > 100, "the trace says what happened");
+    }
+}

@@ -1,0 +1,331 @@
+//! One run: a disk, a member that lives several times on it, clients, faults,
+//! and the checkers that judge what the clients saw. All from one seed, in one
+//! thread; time is a number that steps move.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use storage::checkpoint::ModelDisk;
+use storage::error::Fatal;
+use storage::types::RevisionEvents;
+use storage::vfs::sim::{OperationKind, SimDisk, SplitMix64};
+
+use crate::boot;
+use crate::faults::{Counts, FaultKind, Plan};
+use crate::history::durable::Durable;
+use crate::history::leases::Leases;
+use crate::history::revisions::Revisions;
+use crate::history::state_hash::StateHashes;
+use crate::history::watch::Watched;
+use crate::member::{Flush, Member};
+use crate::readers::SlowRead;
+use crate::settings::Settings;
+use crate::steps::Waiting;
+use crate::store::StoreFault;
+use crate::trace::Trace;
+
+/// Why a life ends before its steps are over.
+#[derive(Debug)]
+pub enum Stop {
+    /// The member ended itself, as the process does.
+    Died(Fatal),
+    /// The plan ended it.
+    Struck,
+    /// A promise is broken.
+    Violation(String),
+}
+
+impl From<Fatal> for Stop {
+    fn from(fatal: Fatal) -> Stop {
+        Stop::Died(fatal)
+    }
+}
+
+impl From<String> for Stop {
+    fn from(violation: String) -> Stop {
+        Stop::Violation(violation)
+    }
+}
+
+/// What a campaign adds up.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    pub writes: u64,
+    pub reads: u64,
+    pub events: u64,
+    pub checkpoints: u64,
+    pub cleaned_segments: u64,
+    pub moved_values: u64,
+    pub recoveries: u64,
+    pub open_writes_kept: u64,
+    pub open_writes_lost: u64,
+}
+
+impl Stats {
+    pub fn add(&mut self, other: &Stats) {
+        self.writes += other.writes;
+        self.reads += other.reads;
+        self.events += other.events;
+        self.checkpoints += other.checkpoints;
+        self.cleaned_segments += other.cleaned_segments;
+        self.moved_values += other.moved_values;
+        self.recoveries += other.recoveries;
+        self.open_writes_kept += other.open_writes_kept;
+        self.open_writes_lost += other.open_writes_lost;
+    }
+}
+
+pub struct Run {
+    pub random: SplitMix64,
+    pub settings: Settings,
+    pub trace: Rc<RefCell<Trace>>,
+    pub counts: Counts,
+    pub stats: Stats,
+    pub now: Instant,
+    pub durable: Durable,
+    pub revisions: Revisions,
+    pub hashes: StateHashes,
+    pub leases: Leases,
+    pub watchers: Vec<Watched>,
+    /// The newest events in memory, as the server's ring.
+    pub ring: VecDeque<Arc<RevisionEvents>>,
+    pub slow_reads: Vec<SlowRead>,
+    pub waiting: VecDeque<Waiting>,
+    pub serving: bool,
+    /// When this life began: leases have their full time from then on.
+    pub life_began: Instant,
+    disk: SimDisk,
+    store_disk: ModelDisk,
+    store_fault: StoreFault,
+    /// Failures that the disk had reached when this life began.
+    reached_before: u64,
+}
+
+/// The kinds of operations that faults make fail.
+const FAILING: [OperationKind; 6] = [
+    OperationKind::Sync,
+    OperationKind::Write,
+    OperationKind::Create,
+    OperationKind::Rename,
+    OperationKind::SyncDir,
+    OperationKind::Read,
+];
+
+impl Run {
+    pub fn new(seed: u64, trace: Rc<RefCell<Trace>>) -> Run {
+        let mut random = SplitMix64(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ 0x5eed);
+        let settings = Settings::draw(&mut random);
+        let disk = SimDisk::new(random.next_u64());
+        let now = Instant::now();
+        Run {
+            random,
+            settings,
+            trace,
+            counts: Counts::default(),
+            stats: Stats::default(),
+            now,
+            life_began: now,
+            durable: Durable::new(),
+            revisions: Revisions::new(),
+            hashes: StateHashes::default(),
+            leases: Leases::default(),
+            watchers: Vec::new(),
+            ring: VecDeque::new(),
+            slow_reads: Vec::new(),
+            waiting: VecDeque::new(),
+            serving: false,
+            disk,
+            store_disk: ModelDisk::default(),
+            store_fault: StoreFault::default(),
+            reached_before: 0,
+        }
+    }
+
+    pub fn note(&self, text: std::fmt::Arguments<'_>) {
+        self.trace.borrow_mut().line(text);
+    }
+
+    /// The whole run: lives with faults, then a quiet one.
+    pub fn go(&mut self) -> Result<(), String> {
+        self.note(format_args!("{:?}", self.settings));
+        for life in 0..self.settings.lives {
+            let plan = Plan::draw(&mut self.random);
+            *self.counts.announced.entry(plan.kind).or_default() += 1;
+            self.note(format_args!("life {life}: {plan:?}"));
+            self.live(plan)?;
+        }
+        self.note(format_args!("the quiet life"));
+        match self.quiet_life() {
+            Ok(()) => Ok(()),
+            Err(Stop::Violation(text)) => Err(text),
+            Err(stop) => Err(format!("the member ends without a fault: {stop:?}")),
+        }
+    }
+
+    fn live(&mut self, plan: Plan) -> Result<(), String> {
+        self.begin_life();
+        let mut tried = 0;
+        if plan.while_starting() {
+            plan.arm(&self.disk, &self.store_fault, &mut self.random);
+        }
+        let started = boot::open(
+            &self.disk,
+            (&self.store_disk, &self.store_fault),
+            &self.settings,
+            self.now,
+        );
+        let stop = match started {
+            Ok(mut member) => {
+                let stop = self.steps_of(&mut member, plan, &mut tried);
+                self.count_made(&member);
+                stop
+            }
+            Err(fatal) => Err(Stop::Died(fatal)),
+        };
+        if let Err(Stop::Violation(text)) = stop {
+            return Err(text);
+        }
+        let reached = self.fault_reached(plan) || matches!(stop, Err(Stop::Struck));
+        if let Err(Stop::Died(fatal)) = &stop {
+            self.note(format_args!("died: {fatal}"));
+            if !reached {
+                return Err(format!("the member ends without a fault: {fatal}"));
+            }
+        }
+        if reached {
+            *self.counts.reached.entry(plan.kind).or_default() += 1;
+            self.note(format_args!("reached {:?} after {tried} steps", plan.kind));
+        }
+        self.end_life(plan, reached);
+        Ok(())
+    }
+
+    fn begin_life(&mut self) {
+        self.serving = false;
+        self.life_began = self.now;
+        self.ring.clear();
+        self.slow_reads.clear();
+        self.waiting.clear();
+        self.reached_before = self.failures();
+    }
+
+    /// What is left of the disk after the life.
+    fn end_life(&mut self, plan: Plan, reached: bool) {
+        self.slow_reads.clear();
+        self.waiting.clear();
+        let failed = !plan.kind.takes_the_power() && plan.kind != FaultKind::CleanStop;
+        let power = self.disk.is_dead()
+            || (reached && plan.kind.takes_the_power())
+            || (failed && self.random.chance(1, 3));
+        self.store_fault.clear();
+        if power {
+            self.note(format_args!("power cut"));
+            self.disk = self.disk.power_cut(self.random.next_u64());
+            let random = &mut self.random;
+            let kept_of_4 = random.below(5);
+            self.store_disk
+                .power_cut(&mut || random.chance(kept_of_4, 4));
+        } else {
+            self.note(format_args!("kill"));
+            self.disk.forget_faults();
+            self.disk = self.disk.kill();
+        }
+        self.now += Duration::from_secs(self.random.below(5));
+    }
+
+    fn failures(&self) -> u64 {
+        let failures = FAILING.iter().map(|kind| self.disk.reached(*kind));
+        failures.sum::<u64>() + self.disk.no_space()
+    }
+
+    fn fault_reached(&self, plan: Plan) -> bool {
+        let between = matches!(
+            plan.kind,
+            FaultKind::CutBetween | FaultKind::KillBetween | FaultKind::CleanStop
+        );
+        !between
+            && (self.disk.is_dead()
+                || self.store_fault.struck()
+                || self.failures() > self.reached_before)
+    }
+
+    fn count_made(&mut self, member: &Member) {
+        self.stats.checkpoints += member.checkpoints.made;
+        self.stats.cleaned_segments += member.checkpoints.cleaned;
+        self.stats.moved_values += member.checkpoints.moved;
+    }
+
+    fn steps_of(&mut self, member: &mut Member, plan: Plan, tried: &mut u64) -> Result<(), Stop> {
+        self.check_loaded(member)?;
+        for step in 0..self.settings.steps {
+            *tried = step;
+            if step >= plan.at_step && !plan.while_starting() {
+                self.strike(member, plan, step)?;
+            }
+            self.step(member)?;
+            if self.disk.is_dead() || self.store_fault.struck() {
+                // The process is gone, whoever has noticed.
+                return Err(Stop::Struck);
+            }
+        }
+        Ok(())
+    }
+
+    fn strike(&mut self, member: &mut Member, plan: Plan, step: u64) -> Result<(), Stop> {
+        match plan.kind {
+            FaultKind::CutBetween | FaultKind::KillBetween => Err(Stop::Struck),
+            FaultKind::CleanStop => {
+                member.perform_flush()?;
+                member.report_flush()?;
+                self.outputs(member)?;
+                Err(Stop::Struck)
+            }
+            FaultKind::KillWithFlushUnderWay => {
+                let Flush::Submitted(group) = &member.flush else {
+                    return Ok(());
+                };
+                let bytes = group.bytes();
+                let length = self.random.below(bytes.len() as u64 + 1);
+                let part = &bytes[..usize::try_from(length).unwrap()];
+                group.file().write_all_at(part, group.offset()).unwrap();
+                self.note(format_args!("killed with {length} bytes written"));
+                Err(Stop::Struck)
+            }
+            _ if step == plan.at_step => {
+                self.note(format_args!("armed"));
+                plan.arm(&self.disk, &self.store_fault, &mut self.random);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The last life: everything is carried out, and nothing may be missing.
+    fn quiet_life(&mut self) -> Result<(), Stop> {
+        self.begin_life();
+        let disks = (&self.store_disk, &self.store_fault);
+        let mut member = boot::open(&self.disk, disks, &self.settings, self.now)?;
+        self.check_loaded(&member)?;
+        for _ in 0..self.settings.steps {
+            self.step(&mut member)?;
+        }
+        self.settle(&mut member)?;
+        assert!(self.serving, "a member without faults serves");
+        // Every lease ends once nobody renews it.
+        self.now += Duration::from_secs(60);
+        self.expire(&mut member)?;
+        self.settle(&mut member)?;
+        if !member.machine.leases().is_empty() {
+            return Err(Stop::Violation("a lease never ends".to_owned()));
+        }
+        self.drain_watchers(&mut member)?;
+        let everything: BTreeSet<i64> = self.retained(&member).collect();
+        self.check_revisions(&mut member, everything)?;
+        self.check_state(&mut member)?;
+        self.count_made(&member);
+        Ok(())
+    }
+}
