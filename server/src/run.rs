@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::bootstrap::{self, Opened};
-use crate::config::{Config, Quota};
+use crate::config::Config;
 use crate::http::{AccessRules, Endpoints, GrpcFront, client_router, empty_router, metrics_router};
 use crate::member_view::Member;
 use crate::net::{ListenOptions, Listeners};
@@ -94,11 +94,11 @@ fn options(config: &Config) -> rpc::Options {
     // Contract 1.10: one and a half election timeouts in ticks, rounded down,
     // as time, rounded up to whole seconds.
     let minimum = (3 * ticks / 2) * config.heartbeat_interval.as_millis();
-    let quota = match config.quota {
-        Quota::Default => Quota::DEFAULT_BYTES,
-        Quota::Off => 0,
-        Quota::Bytes(bytes) => bytes,
-    };
+    // Status shows "no quota" as the negative number that asks for it.
+    let quota_bytes = config
+        .quota
+        .bytes()
+        .map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     rpc::Options {
         request_bytes_max: config.max_request_bytes,
         txn_operations_max: config.max_txn_ops,
@@ -106,7 +106,7 @@ fn options(config: &Config) -> rpc::Options {
         lease_ttl_seconds_min: i64::try_from(minimum.div_ceil(1000)).unwrap_or(i64::MAX),
         slow_apply: config.warning_apply_duration,
         slow_request: config.warning_unary_request_duration,
-        quota_bytes: i64::try_from(quota).unwrap_or(i64::MAX),
+        quota_bytes,
     }
 }
 

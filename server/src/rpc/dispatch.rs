@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use kvproto::etcdserverpb as pb;
 use prost::Message;
 use tonic::Status;
@@ -54,6 +54,7 @@ pub const METHODS: &[GrpcMethod] = &[
     ),
     method("etcdserverpb.Maintenance", "MoveLeader", MethodKind::Unary),
     method("grpc.health.v1.Health", "Check", MethodKind::Unary),
+    method("grpc.health.v1.Health", "List", MethodKind::Unary),
     method("grpc.health.v1.Health", "Watch", MethodKind::ServerStream),
 ];
 
@@ -108,13 +109,22 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let content_type = request.headers().get(header::CONTENT_TYPE);
-        let is_grpc =
-            content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
+        let is_grpc = content_type
+            .as_ref()
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
         let request = request.map(Body::new);
         if is_grpc {
             let context = self.grpc.context.clone();
-            Box::pin(async move { Ok(serve(context, request).await) })
+            // Answered in the client's own words for the same encoding.
+            Box::pin(async move {
+                let mut response = serve(context, request).await;
+                if let Some(content_type) = content_type {
+                    let headers = response.headers_mut();
+                    headers.insert(header::CONTENT_TYPE, content_type);
+                }
+                Ok(response)
+            })
         } else {
             Box::pin(self.plain.clone().oneshot(request))
         }
@@ -123,25 +133,43 @@ where
 
 async fn serve(context: Context, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
+    let limit = match timeout(&head.headers) {
+        Ok(limit) => limit,
+        Err(status) => {
+            let mut response = empty_status(status);
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            return response;
+        }
+    };
     if let Err(status) = check_metadata(&context, &head.headers) {
         return empty_status(status);
     }
     let slow_request = context.options.slow_request;
     let began = Instant::now();
-    let call = dispatch(context, head.uri.path(), body);
-    let response = match timeout(&head.headers) {
+    let call = dispatch(context, head.uri.path(), body, limit);
+    let response = match limit {
         None => call.await,
-        // Bounds the call until its answer begins; a stream's client ends it itself.
+        Some(Duration::ZERO) => empty_status(deadline_exceeded()),
+        // Bounds the call until its answer begins; `spawned` bounds the answer.
         Some(limit) => match tokio::time::timeout(limit, call).await {
             Ok(response) => response,
-            Err(_) => empty_status(Status::deadline_exceeded("context deadline exceeded")),
+            Err(_) => empty_status(deadline_exceeded()),
         },
     };
     slow::log_slow_unary(slow_request, &head, &response, began.elapsed());
     response
 }
 
-async fn dispatch(context: Context, path: &str, body: Body) -> Response<Body> {
+fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("context deadline exceeded")
+}
+
+async fn dispatch(
+    context: Context,
+    path: &str,
+    body: Body,
+    limit: Option<Duration>,
+) -> Response<Body> {
     match path {
         "/etcdserverpb.KV/Range" => match read(&context, body).await {
             Ok(request) => timed_range(&context, request).await,
@@ -158,13 +186,15 @@ async fn dispatch(context: Context, path: &str, body: Body) -> Response<Body> {
         "/etcdserverpb.Watch/Watch" => {
             let requests = MessageStream::new(body, context.options.receive_bytes_max());
             let options = context.options.watch();
-            spawned(|sender| crate::watch::serve(requests, sender, context.handle, options))
+            spawned(limit, |sender| {
+                crate::watch::serve(requests, sender, context.handle, options)
+            })
         }
         "/etcdserverpb.Lease/LeaseGrant" => one(&context, body, lease::grant).await,
         "/etcdserverpb.Lease/LeaseRevoke" => one(&context, body, lease::revoke).await,
         "/etcdserverpb.Lease/LeaseKeepAlive" => {
             let requests = MessageStream::new(body, context.options.receive_bytes_max());
-            spawned(|sender| lease::keep_alive(context, requests, sender))
+            spawned(limit, |sender| lease::keep_alive(context, requests, sender))
         }
         "/etcdserverpb.Lease/LeaseTimeToLive" => one(&context, body, lease::time_to_live).await,
         "/etcdserverpb.Lease/LeaseLeases" => one(&context, body, lease::leases).await,
@@ -181,13 +211,16 @@ async fn dispatch(context: Context, path: &str, body: Body) -> Response<Body> {
         }
         "/etcdserverpb.Maintenance/Snapshot" => {
             match read::<pb::SnapshotRequest>(&context, body).await {
-                Ok(_) => spawned(|sender| async move { snapshot::stream(context, sender).await }),
+                Ok(_) => spawned(limit, |sender| async move {
+                    snapshot::stream(context, sender).await;
+                }),
                 Err(status) => empty_status(status),
             }
         }
         "/grpc.health.v1.Health/Check" => one(&context, body, health::check).await,
+        "/grpc.health.v1.Health/List" => one(&context, body, health::list).await,
         "/grpc.health.v1.Health/Watch" => match read(&context, body).await {
-            Ok(request) => spawned(|sender| health::watch(context, request, sender)),
+            Ok(request) => spawned(limit, |sender| health::watch(context, request, sender)),
             Err(status) => empty_status(status),
         },
         _ => empty_status(unknown(path)),
@@ -225,49 +258,99 @@ where
     unary(answer)
 }
 
-/// A call whose answer is fed by a task of its own.
-fn spawned<F>(task: impl FnOnce(BodySender) -> F) -> Response<Body>
+/// A call whose answer is fed by a task of its own, until the client's deadline.
+fn spawned<F>(limit: Option<Duration>, task: impl FnOnce(BodySender) -> F) -> Response<Body>
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let (sender, response) = streaming();
-    tokio::spawn(task(sender));
+    match limit {
+        None => {
+            tokio::spawn(task(sender));
+        }
+        Some(limit) => {
+            let late = sender.clone();
+            let task = task(sender);
+            tokio::spawn(async move {
+                if tokio::time::timeout(limit, task).await.is_err() {
+                    late.end(deadline_exceeded()).await;
+                }
+            });
+        }
+    }
     response
 }
 
 /// Metadata that bears on every call (contract 1.17).
 fn check_metadata(context: &Context, headers: &HeaderMap) -> Result<(), Status> {
-    let requires_leader = headers
-        .get("hasleader")
-        .is_some_and(|value| value == "true");
-    if requires_leader && context.handle.view().leader().is_none() {
-        return Err(Rejected::NoLeader.into());
+    if let Some(encoding) = headers.get("grpc-encoding")
+        && encoding != "identity"
+    {
+        let encoding = String::from_utf8_lossy(encoding.as_bytes());
+        return Err(Status::unimplemented(format!(
+            "grpc: Decompressor is not installed for grpc-encoding {encoding:?}"
+        )));
     }
     if let Some(version) = headers.get("client-api-version")
         && std::str::from_utf8(version.as_bytes()).is_err()
     {
         return Err(invalid::client_api_version());
     }
+    let requires_leader = headers
+        .get("hasleader")
+        .is_some_and(|value| value == "true");
+    if requires_leader && context.handle.view().leader().is_none() {
+        return Err(Rejected::NoLeader.into());
+    }
     Ok(())
 }
 
 /// The client's deadline: up to 8 digits and a unit.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
+    let Some(value) = headers.get("grpc-timeout") else {
+        return Ok(None);
+    };
+    let malformed = |why: String| Status::internal(format!("malformed grpc-timeout: {why}"));
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let parts = text
+        .char_indices()
+        .next_back()
+        .map(|(at, unit)| (text.split_at(at).0, unit));
+    let (digits, unit) = match parts {
+        Some((digits, unit)) if !digits.is_empty() => (digits, unit),
+        _ => {
+            return Err(malformed(format!(
+                "transport: timeout string is too short: {text:?}"
+            )));
+        }
+    };
     if digits.len() > 8 {
-        return None;
+        return Err(malformed(format!(
+            "transport: timeout string is too long: {text:?}"
+        )));
     }
-    let amount: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(amount * 3600),
-        "M" => Duration::from_secs(amount * 60),
-        "S" => Duration::from_secs(amount),
-        "m" => Duration::from_millis(amount),
-        "u" => Duration::from_micros(amount),
-        "n" => Duration::from_nanos(amount),
-        _ => return None,
-    })
+    let duration: fn(u64) -> Duration = match unit {
+        'H' => |amount| Duration::from_secs(amount * 3600),
+        'M' => |amount| Duration::from_secs(amount * 60),
+        'S' => Duration::from_secs,
+        'm' => Duration::from_millis,
+        'u' => Duration::from_micros,
+        'n' => Duration::from_nanos,
+        _ => {
+            return Err(malformed(format!(
+                "transport: timeout unit is not recognized: {text:?}"
+            )));
+        }
+    };
+    let amount = Some(digits)
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| digits.parse().ok());
+    match amount {
+        Some(amount) => Ok(Some(duration(amount))),
+        None => Err(malformed(format!(
+            "strconv.ParseUint: parsing {digits:?}: invalid syntax"
+        ))),
+    }
 }
 
 /// grpc-go's words for what is not registered.
@@ -294,16 +377,30 @@ mod tests {
         let read = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("grpc-timeout", text.parse().unwrap());
-            timeout(&headers)
+            timeout(&headers).map_err(|status| status.message().to_owned())
         };
-        assert_eq!(read("2S"), Some(Duration::from_secs(2)));
-        assert_eq!(read("1999m"), Some(Duration::from_millis(1999)));
+        assert_eq!(read("2S"), Ok(Some(Duration::from_secs(2))));
+        assert_eq!(read("1999m"), Ok(Some(Duration::from_millis(1999))));
         assert_eq!(
             read("99999999H"),
-            Some(Duration::from_secs(99_999_999 * 3600))
+            Ok(Some(Duration::from_secs(99_999_999 * 3600)))
         );
-        for bad in ["", "S", "5", "123456789S", "-1S", "5x"] {
-            assert_eq!(read(bad), None, "{bad:?}");
+        for (bad, why) in [
+            ("", "transport: timeout string is too short: \"\""),
+            ("S", "transport: timeout string is too short: \"S\""),
+            ("5x", "transport: timeout unit is not recognized: \"5x\""),
+            (
+                "123456789S",
+                "transport: timeout string is too long: \"123456789S\"",
+            ),
+            ("-1S", "strconv.ParseUint: parsing \"-1\": invalid syntax"),
+            ("+1S", "strconv.ParseUint: parsing \"+1\": invalid syntax"),
+        ] {
+            assert_eq!(
+                read(bad),
+                Err(format!("malformed grpc-timeout: {why}")),
+                "{bad:?}"
+            );
         }
     }
 

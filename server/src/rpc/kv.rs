@@ -5,27 +5,53 @@ use kvproto::etcdserverpb::request_op::Request;
 use kvproto::mvccpb;
 use prost::Message;
 use prost::encoding::encoded_len_varint;
-use storage::apply::command::Command;
-use storage::apply::{OpResult, Projection, Response, TxnResult};
+use storage::apply::command::{Alarm, Command, Txn};
+use storage::apply::{OpResult, Projection, Response, TxnResult, space};
+use storage::error::Refusal;
 use storage::types::KeyValueRef;
 use tonic::Status;
 
-use super::status::invalid;
+use super::status::{self, invalid};
 use super::{Context, convert, validate};
 use crate::runtime::Values;
 
-/// What etcd's log entry holds beside the request: the header with an id of ten
-/// bytes. Ours is smaller, but the limit is etcd's.
-const ENTRY_HEADER_BYTES: usize = 13;
-
-/// A write must fit into one entry of the log (contract 8), as etcd encodes it:
-/// the header, then the request as a field of its own.
-fn check_size(context: &Context, request_bytes: usize) -> Result<(), Status> {
-    let field = 1 + encoded_len_varint(request_bytes as u64) + request_bytes;
-    if ENTRY_HEADER_BYTES + field > context.options.request_bytes_max {
+/// A write must fit into one entry of the log (contract 8). The limit is on the
+/// entry as etcd writes it: the request as a field beside a header with an id
+/// that begins with the low 16 bits of the member's.
+fn check_size(context: &Context, request: &impl Message) -> Result<(), Status> {
+    const HEADER_TAGS_AND_LENGTH_BYTES: usize = 4;
+    const FIELD_TAG_BYTES: usize = 1;
+    const OTHER_ID_BITS: u64 = (1 << 48) - 1;
+    let member = context.handle.view().identity().member_id;
+    let id = encoded_len_varint(member.0 << 48 | OTHER_ID_BITS);
+    let length = request.encoded_len();
+    let field = FIELD_TAG_BYTES + encoded_len_varint(length as u64) + length;
+    if HEADER_TAGS_AND_LENGTH_BYTES + id + field > context.options.request_bytes_max {
         return Err(invalid::request_too_large());
     }
     Ok(())
+}
+
+/// etcd looks at the quota before it looks at the request: a write that is
+/// refused for its form is refused for want of space if that is short too.
+async fn refused(context: &Context, form: Status, command: Option<Command>) -> Status {
+    let Some(command) = command else {
+        return form;
+    };
+    let quota = u64::try_from(context.options.quota_bytes).ok();
+    let (_, in_use) = context.handle.view().size();
+    if space::fits(in_use, space::cost_bytes(&command), quota) {
+        return form;
+    }
+    let raise = Command::Alarm {
+        activate: true,
+        member: context.handle.view().identity().member_id,
+        alarm: Alarm::NoSpace,
+    };
+    match context.handle.propose(raise).await {
+        Ok(_) => status::refused(&Refusal::NoSpace),
+        Err(rejected) => rejected.into(),
+    }
 }
 
 /// Contract 1.6.
@@ -33,8 +59,10 @@ pub(super) async fn put(
     context: &Context,
     request: pb::PutRequest,
 ) -> Result<pb::PutResponse, Status> {
-    validate::put(&request)?;
-    check_size(context, request.encoded_len())?;
+    if let Err(form) = validate::put(&request).and_then(|()| check_size(context, &request)) {
+        let command = Command::Put(convert::put(request));
+        return Err(refused(context, form, Some(command)).await);
+    }
     let applied = context
         .handle
         .propose(Command::Put(convert::put(request)))
@@ -54,7 +82,7 @@ pub(super) async fn delete_range(
     request: pb::DeleteRangeRequest,
 ) -> Result<pb::DeleteRangeResponse, Status> {
     validate::delete_range(&request)?;
-    check_size(context, request.encoded_len())?;
+    check_size(context, &request)?;
     let command = Command::DeleteRange(convert::delete_range(request));
     let applied = context.handle.propose(command).await?;
     let Response::DeleteRange { deleted, previous } = applied.response else {
@@ -72,16 +100,21 @@ pub(super) async fn txn(
     context: &Context,
     request: pb::TxnRequest,
 ) -> Result<pb::TxnResponse, Status> {
-    validate::txn(&request, context.options.txn_operations_max)?;
-    let request_bytes = request.encoded_len();
+    let form = validate::txn(&request, context.options.txn_operations_max);
+    // What only reads writes no entry, so it may be as large as a message.
+    let size = check_size(context, &request);
     let serializable = only_serializable_reads(&request);
-    let txn = convert::txn(request)?;
-    if txn.is_read_only() {
+    let txn = convert::txn(request);
+    let read_only = txn.as_ref().is_ok_and(Txn::is_read_only);
+    if let Err(form) = form.and(if read_only { Ok(()) } else { size }) {
+        return Err(refused(context, form, txn.ok().map(Command::Txn)).await);
+    }
+    let txn = txn?;
+    if read_only {
         let read = context.handle.read_txn(txn, !serializable).await?;
         let revision = read.result.revision;
         return Ok(txn_response(context, read.result, revision).await);
     }
-    check_size(context, request_bytes)?;
     let applied = context.handle.propose(Command::Txn(txn)).await?;
     let Response::Txn(result) = applied.response else {
         unreachable!("a transaction is answered as a transaction");

@@ -11,9 +11,8 @@ use storage::error::Refusal;
 use storage::types::LeaseId;
 use tonic::{Code, Status};
 
-use super::Context;
-use super::grpc::{BodySender, MessageStream, frame_message};
-use super::status::refused;
+use super::grpc::{BodySender, DRAIN_TIMEOUT, MessageStream, frame_message};
+use super::{Context, status};
 use crate::runtime::Rejected;
 
 /// Grants a lease; the id and the raised TTL are chosen here, before the log.
@@ -47,11 +46,11 @@ pub(super) async fn revoke(
     context: &Context,
     request: pb::LeaseRevokeRequest,
 ) -> Result<pb::LeaseRevokeResponse, Status> {
-    if request.id == 0 {
-        // No lease has this id, and the log has no way to write it down.
-        return Err(refused(&Refusal::LeaseNotFound));
-    }
     let lease = LeaseId(request.id);
+    if lease.is_none() {
+        // No lease has this id, so no entry is written for it.
+        return Err(status::refused(&Refusal::LeaseNotFound));
+    }
     let applied = context
         .handle
         .propose(Command::LeaseRevoke { lease })
@@ -162,6 +161,10 @@ pub(super) async fn keep_alive(
         }
     };
     body.end(end).await;
+    // A client that goes on sending is not waited for.
+    tokio::time::timeout(DRAIN_TIMEOUT, requests.drain())
+        .await
+        .unwrap_or(());
 }
 
 /// A positive id that nobody has; a clash is refused as "lease already exists".

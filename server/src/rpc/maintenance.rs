@@ -65,30 +65,36 @@ pub(super) async fn status(
         errors.push(Status::from(Rejected::NoLeader).message().to_owned());
     }
     for (member, alarm) in view.alarms() {
-        let name = match alarm {
-            Alarm::NoSpace => "NOSPACE",
-            Alarm::Corrupt => "CORRUPT",
-        };
-        errors.push(format!("memberID:{} alarm:{name} ", member.0));
+        errors.push(alarm_text(member, alarm));
     }
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     Ok(pb::StatusResponse {
         header: Some(view.header(numbers.revision)),
         version: version::ETCD_VERSION.to_owned(),
-        // The file of an etcd is never empty, so its clients find these fields even
-        // in JSON, which leaves out zeros.
-        db_size: signed(numbers.size_total.max(1)),
+        db_size: signed(numbers.size_total),
         leader: leader.map_or(0, |leader| leader.0),
         raft_index: numbers.committed,
         raft_term: view.term(),
         raft_applied_index: numbers.applied,
         errors,
-        db_size_in_use: signed(numbers.size_in_use.max(1)),
+        db_size_in_use: signed(numbers.size_in_use),
         is_learner: false,
         storage_version: version::STORAGE_VERSION.to_owned(),
         db_size_quota: context.options.quota_bytes,
         downgrade_info: Some(pb::DowngradeInfo::default()),
     })
+}
+
+/// An alarm as Go prints the message: fields that are zero are left out.
+fn alarm_text(member: MemberId, alarm: Alarm) -> String {
+    let name = match alarm {
+        Alarm::NoSpace => "NOSPACE",
+        Alarm::Corrupt => "CORRUPT",
+    };
+    match member.0 {
+        0 => format!("alarm:{name}"),
+        id => format!("memberID:{id} alarm:{name}"),
+    }
 }
 
 /// There is nothing to defragment: space is reclaimed all the time.

@@ -49,7 +49,7 @@ pub struct Options {
     pub slow_apply: Duration,
     /// `--warning-unary-request-duration`: slower unary calls are logged.
     pub slow_request: Duration,
-    /// `--quota-backend-bytes` as Status shows it.
+    /// `--quota-backend-bytes` as Status shows it; negative is no quota.
     pub quota_bytes: i64,
 }
 

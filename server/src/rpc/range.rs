@@ -30,6 +30,12 @@ use crate::runtime::{OpenedRead, SLICE_KEY_VALUES_MAX};
 /// Wire tag of `RangeResponse.kvs` (field 2, length-delimited).
 const KVS_TAG: u8 = 2 << 3 | 2;
 
+/// Bytes of key-values up to which an answer is put together before it leaves.
+const WHOLE_BYTES_MAX: u64 = 256 << 10;
+
+/// Values that one answer brings into memory at a time.
+const FETCH_KEY_VALUES_MAX: usize = 32;
+
 /// Keys of the first message of a stream (contract 1.5).
 const STREAM_FIRST_KEYS: usize = 10;
 
@@ -152,7 +158,18 @@ async fn finish(sender: BodySender, end: Result<(), Stop>) {
 async fn answer(context: &Context, range: Range, plan: Plan, read: OpenedRead) -> Response<Body> {
     let mut reader = Reader::new(context.clone(), range, plan, read);
     match reader.prepare().await {
-        Ok(Prepared::Whole(summary, key_values)) => unary(reader.whole(&summary, key_values).await),
+        Ok(Prepared::Whole(summary, key_values)) => {
+            let body_len = reader.fields_len(&key_values);
+            if body_len <= WHOLE_BYTES_MAX {
+                return unary(reader.whole(&summary, body_len, key_values).await);
+            }
+            let (sender, response) = streaming();
+            tokio::spawn(async move {
+                let end = reader.stream_collected(&sender, summary, body_len, key_values);
+                finish(sender.clone(), end.await).await;
+            });
+            response
+        }
         Ok(Prepared::InSlices {
             summary,
             body_len,
@@ -398,12 +415,9 @@ impl Reader {
     async fn whole(
         &self,
         summary: &Summary,
+        body_len: u64,
         mut key_values: Vec<KeyValueRef>,
     ) -> Result<Bytes, Status> {
-        let body_len: u64 = key_values
-            .iter()
-            .map(|reference| self.field_len(reference))
-            .sum();
         let (head, tail) = around(summary);
         let length = head.len() as u64 + body_len + tail.len() as u64;
         let capacity = FRAME_HEADER_BYTES + usize::try_from(length).expect("it fits in memory");
@@ -424,6 +438,26 @@ impl Reader {
         buffer.put_slice(&tail);
         assert_eq!(buffer.len(), capacity, "lengths were summed wrongly");
         Ok(buffer.freeze())
+    }
+
+    /// A large answer whose references are at hand, in many chunks.
+    async fn stream_collected(
+        &self,
+        sender: &BodySender,
+        summary: Summary,
+        body_len: u64,
+        key_values: Vec<KeyValueRef>,
+    ) -> Result<(), Stop> {
+        let (head, tail) = around(&summary);
+        let length = head.len() as u64 + body_len + tail.len() as u64;
+        let mut buffer = BytesMut::with_capacity(2 * BODY_CHUNK_BYTES);
+        buffer.put_slice(&frame_header(length)?);
+        buffer.put_slice(&head);
+        let written = self.write_chunks(sender, &mut buffer, key_values).await?;
+        assert_eq!(written, body_len, "lengths were summed wrongly");
+        buffer.put_slice(&tail);
+        sender.send(buffer.freeze()).await?;
+        Ok(())
     }
 
     /// The second pass of a large unary answer: one message in many chunks.
@@ -465,22 +499,22 @@ impl Reader {
         &self,
         sender: &BodySender,
         buffer: &mut BytesMut,
-        mut key_values: Vec<KeyValueRef>,
+        key_values: Vec<KeyValueRef>,
     ) -> Result<u64, Stop> {
-        if self.plan.projection() == Projection::Whole {
-            self.context
-                .handle
-                .values()
-                .make_resident(&mut key_values)
-                .await;
-        }
         let mut written = 0;
-        for reference in &key_values {
-            written += self.field_len(reference);
-            put_key_value(&self.encoded(reference), buffer);
-            if buffer.len() >= BODY_CHUNK_BYTES {
-                sender.send(buffer.split().freeze()).await?;
-                buffer.reserve(2 * BODY_CHUNK_BYTES);
+        for group in key_values.chunks(FETCH_KEY_VALUES_MAX) {
+            let mut group = group.to_vec();
+            if self.plan.projection() == Projection::Whole {
+                let values = self.context.handle.values();
+                values.make_resident(&mut group).await;
+            }
+            for reference in &group {
+                written += self.field_len(reference);
+                put_key_value(&self.encoded(reference), buffer);
+                if buffer.len() >= BODY_CHUNK_BYTES {
+                    sender.send(buffer.split().freeze()).await?;
+                    buffer.reserve(2 * BODY_CHUNK_BYTES);
+                }
             }
         }
         Ok(written)
@@ -517,7 +551,6 @@ impl Reader {
                     let full = std::mem::take(&mut waiting);
                     keys_max = next_keys_max(keys_max, waiting_bytes, message_bytes);
                     waiting_bytes = 0;
-                    let full = self.arranged(full).await;
                     let message = self.stream_message(full).await;
                     sender.send(frame_message(&message)?).await?;
                 }
@@ -541,22 +574,11 @@ impl Reader {
         };
         self.remember_page(last.as_deref(), shown, more, count)
             .await;
-        let rest = self.arranged(waiting).await;
-        let rest = self.messages(rest).await;
+        let rest = self.messages(waiting).await;
         sender
             .send(last_message(&self.summary(more, count), rest)?)
             .await?;
         Ok(())
-    }
-
-    /// A sort target without an order is no custom order: etcd then sorts within
-    /// each message.
-    async fn arranged(&self, mut references: Vec<KeyValueRef>) -> Vec<KeyValueRef> {
-        if self.plan.sorts_by_value() {
-            let values = self.context.handle.values();
-            values.make_resident(&mut references).await;
-        }
-        self.plan.arrange(references).0
     }
 
     async fn stream_message(&self, references: Vec<KeyValueRef>) -> pb::RangeStreamResponse {
@@ -569,13 +591,15 @@ impl Reader {
         }
     }
 
+    /// etcd sorts each message of a stream for itself when a target is named
+    /// without an order.
     async fn messages(&self, mut references: Vec<KeyValueRef>) -> Vec<kvproto::mvccpb::KeyValue> {
-        if self.plan.projection() == Projection::Whole {
-            self.context
-                .handle
-                .values()
-                .make_resident(&mut references)
-                .await;
+        if self.plan.projection() == Projection::Whole || self.plan.sorts_by_value() {
+            let values = self.context.handle.values();
+            values.make_resident(&mut references).await;
+        }
+        if !self.plan.in_key_order() {
+            (references, _) = self.plan.arrange(references);
         }
         references
             .iter()
@@ -585,6 +609,14 @@ impl Reader {
 
     fn encoded(&self, reference: &KeyValueRef) -> EncodedKeyValue {
         projected(reference, self.plan.projection())
+    }
+
+    /// Bytes of these key-values in the answer.
+    fn fields_len(&self, references: &[KeyValueRef]) -> u64 {
+        references
+            .iter()
+            .map(|reference| self.field_len(reference))
+            .sum()
     }
 
     /// Bytes of one key-value in the answer.

@@ -12,6 +12,7 @@ use super::requests::{
     HashKvJob, HashKvWalk, History, LeaseState, ReadTxn, Reply, Request, SnapshotStart,
     StatusNumbers,
 };
+use super::view::told_size;
 use storage::apply::command::Txn;
 use storage::error::Refusal;
 
@@ -254,13 +255,13 @@ impl Core {
 
     fn status(&self) -> StatusNumbers {
         let mvcc = self.machine.mvcc();
-        let size = mvcc.size();
+        let (size_total, size_in_use) = told_size(mvcc);
         StatusNumbers {
             revision: mvcc.current_revision(),
             committed: self.node.committed().0,
             applied: self.machine.applied_index().0,
-            size_total: size.total_bytes,
-            size_in_use: size.in_use_bytes,
+            size_total,
+            size_in_use,
         }
     }
 }

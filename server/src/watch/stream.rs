@@ -5,6 +5,8 @@
 //! overtakes an event. While the client does not read, the task stands still in
 //! `send`; later it goes on from its position, by the ring or by history.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use kvproto::etcdserverpb::watch_request::RequestUnion;
 use kvproto::etcdserverpb::{
     ResponseHeader, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
+use prost::Message;
 use storage::error::Refusal;
 use storage::types::{EncodedKeyValue, Event, KeyValueRef, RevisionEvents};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -23,7 +26,7 @@ use super::gauges::Gauges;
 use super::hub::{Hub, Signal};
 use super::range_index::KeyInterval;
 use super::watchers::{Watcher, Watchers};
-use crate::rpc::grpc::{BodySender, Closed, MessageStream, frame_message};
+use crate::rpc::grpc::{BodySender, Closed, DRAIN_TIMEOUT, MessageStream, frame_message};
 use crate::rpc::status;
 use crate::runtime::{Handle, Rejected};
 
@@ -35,6 +38,9 @@ const HISTORY_BATCH_REVISIONS: usize = 1000;
 
 /// Bytes of events that one catch-up response is closed at (whole revisions).
 const CATCH_UP_RESPONSE_BYTES: usize = 1 << 20;
+
+/// The shortest interval of progress notifications (contract 8).
+const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// What a stream must know of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +76,7 @@ pub async fn serve(
     handle: Handle,
     options: StreamOptions,
 ) {
+    let stopping = handle.clone();
     let hub = Arc::clone(handle.hub());
     let mut stream = Stream {
         watchers: Watchers::default(),
@@ -78,15 +85,21 @@ pub async fn serve(
         hub,
         gauges: Gauges::new(Arc::clone(handle.metrics())),
         handle,
-        body,
+        body: body.clone(),
         options,
     };
-    let end = stream.run(&mut requests).await;
-    for (_, watcher) in stream.watchers.iter() {
-        stream.hub.unregister(&watcher.interval, &stream.signal);
-    }
-    if let Err(End::Failed(status)) = end {
-        stream.body.end(status).await;
+    let end = tokio::select! {
+        // Also when the client does not read and the stream stands still.
+        () = stopping.stopped() => End::Failed(Rejected::Stopped.into()),
+        end = stream.run(&mut requests) => end,
+    };
+    drop(stream);
+    if let End::Failed(status) = end {
+        body.end(status).await;
+        // A client that goes on sending is not waited for.
+        tokio::time::timeout(DRAIN_TIMEOUT, requests.drain())
+            .await
+            .unwrap_or(());
     }
 }
 
@@ -102,30 +115,46 @@ struct Stream {
     options: StreamOptions,
 }
 
+/// However the stream ends, the hub does not ring it any more.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        for (_, watcher) in self.watchers.iter() {
+            self.hub.unregister(&watcher.interval, &self.signal);
+        }
+    }
+}
+
 impl Stream {
-    async fn run(&mut self, requests: &mut MessageStream<WatchRequest>) -> Result<(), End> {
+    async fn run(&mut self, requests: &mut MessageStream<WatchRequest>) -> End {
         let mut progress = progress_timer(self.options.progress_interval);
         let mut half_closed = false;
         let signal = Arc::clone(&self.signal);
+        let gone = self.body.clone();
         loop {
             self.gauges.update(&self.watchers);
-            let gone = self.body.clone();
-            tokio::select! {
-                biased;
-                () = gone.closed() => return Err(End::ClientGone),
-                () = self.handle.stopped() => {
-                    return Err(End::Failed(Rejected::Stopped.into()));
-                }
-                request = requests.next(), if !half_closed => match request? {
+            // Many small requests in one buffer must not hold the runtime.
+            tokio::task::coop::consume_budget().await;
+            // Whichever is ready, by chance: neither a flood of requests nor one
+            // of events keeps the other waiting.
+            let step = tokio::select! {
+                () = gone.closed() => Err(End::ClientGone),
+                request = requests.next(), if !half_closed => match request {
                     // A client that closes its side goes on receiving (contract 1.9).
-                    None => half_closed = true,
-                    Some(request) => self.request(request).await?,
+                    Ok(None) => {
+                        half_closed = true;
+                        Ok(())
+                    }
+                    Ok(Some(request)) => self.request(request).await,
+                    Err(status) => Err(End::Failed(status)),
                 },
-                () = signal.rung() => self.deliver_news().await?,
-                _ = progress.tick() => self.notify_progress().await?,
+                () = signal.rung() => self.deliver_news().await,
+                _ = progress.tick() => self.notify_progress().await,
                 () = std::future::ready(()), if self.watchers.any_behind() => {
-                    self.catch_up().await?;
+                    self.catch_up().await
                 }
+            };
+            if let Err(end) = step {
+                return end;
             }
         }
     }
@@ -179,13 +208,18 @@ impl Stream {
             ..Default::default()
         };
         self.send(&created).await?;
-        self.sync_up_to_date(published).await
+        // One that needs no history joins the synced ones at once, so that a
+        // progress request right behind the create is answered. They share one
+        // position: it is brought to where the new one starts.
+        self.deliver_through(published).await?;
+        if next > self.position {
+            self.watchers.mark_synced(id);
+        }
+        Ok(())
     }
 
-    /// Watchers that need no history join the synced ones at once, so that a
-    /// progress request right behind the create is answered.
+    /// Watchers that need no history any more join the synced ones.
     async fn sync_up_to_date(&mut self, published: i64) -> Result<(), End> {
-        // The synced watchers share one position: bring it to where the new ones start.
         self.deliver_through(published).await?;
         let ready: Vec<i64> = self
             .watchers
@@ -487,15 +521,24 @@ impl Stream {
         watcher.spoke = true;
         let (prev_kv, fragment) = (watcher.prev_kv, watcher.fragment);
         let bytes: usize = events.iter().map(|event| event.encoded_len(prev_kv)).sum();
-        if !fragment || bytes < fragment_bytes {
+        let head = WatchResponse {
+            header: Some(header),
+            watch_id: id,
+            ..Default::default()
+        };
+        if !fragment || head.encoded_len() + bytes < fragment_bytes {
             let response = events_response(header, id, false, prev_kv, events)?;
             self.body.send(response).await?;
             self.gauges.sent();
             return Ok(());
         }
+        let part_head = WatchResponse {
+            fragment: true,
+            ..head
+        };
         let mut rest = events;
         while !rest.is_empty() {
-            let mut size = 0;
+            let mut size = part_head.encoded_len();
             let fitting = rest.iter().take_while(|event| {
                 size += event.encoded_len(prev_kv);
                 size < fragment_bytes
@@ -520,21 +563,14 @@ impl Stream {
 }
 
 /// A timer whose interval is lengthened by up to a tenth, so that streams opened
-/// together do not speak together. The spread comes from the stream's own start.
+/// together do not speak together (contract 1.9, 8).
 fn progress_timer(interval: Duration) -> Interval {
-    let start = Instant::now();
-    let spread = interval / 10;
-    let offset = u32::from(
-        start
-            .elapsed()
-            .as_nanos()
-            .to_le_bytes()
-            .first()
-            .copied()
-            .unwrap_or(0),
-    );
-    let period = interval + spread * offset / 255;
-    let mut timer = interval_at(start + period, period);
+    let interval = interval.max(PROGRESS_INTERVAL_MIN);
+    // Every RandomState has keys of its own, seeded by the operating system.
+    let random = RandomState::new().build_hasher().finish();
+    let part = u32::try_from(random >> 32).expect("32 bits are left");
+    let period = interval + (interval / 10).mul_f64(f64::from(part) / f64::from(u32::MAX));
+    let mut timer = interval_at(Instant::now() + period, period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer
 }

@@ -75,19 +75,19 @@ impl Mvcc {
         if let Some(known) = self.compaction_hashes.at(revision) {
             return Ok(HashKvStart::Known(known));
         }
+        if revision < 0 {
+            // etcd refuses none of these: it hashes what no record belongs to.
+            return Ok(HashKvStart::Known(HashKvResult {
+                hash: crc32c::crc32c(b"key"),
+                compact_revision: self.compacted,
+                hash_revision: revision,
+            }));
+        }
         let revision = if revision == 0 {
             self.current
         } else {
             revision
         };
-        if revision < 0 {
-            // etcd hashes nothing then, compacted or not.
-            return Ok(HashKvStart::Known(
-                HashKv::new(revision, self.compacted, false)
-                    .digest()
-                    .finish(),
-            ));
-        }
         if revision < self.compacted {
             return Err(Refusal::Compacted);
         }

@@ -102,14 +102,23 @@ fn response(body: Body) -> Response<Body> {
 }
 
 fn write_status(status: &Status, headers: &mut HeaderMap) {
-    if status.code() == Code::Ok {
-        headers.insert("grpc-status", HeaderValue::from_static("0"));
-        headers.insert("grpc-message", HeaderValue::from_static(""));
-    } else {
-        status
-            .add_header(headers)
-            .expect("a status of ours has a legal message");
+    headers.insert("grpc-status", HeaderValue::from(i32::from(status.code())));
+    let message = HeaderValue::try_from(percent_encoded(status.message()));
+    headers.insert("grpc-message", message.expect("encoded as visible ASCII"));
+}
+
+/// The text of a status on the wire, as grpc-go writes it: spaces stay.
+fn percent_encoded(message: &str) -> String {
+    use std::fmt::Write;
+    let mut encoded = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        if matches!(byte, b' '..=b'~') && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").expect("a string takes all");
+        }
     }
+    encoded
 }
 
 fn trailers(status: &Status) -> Frame<Bytes> {

@@ -5,12 +5,16 @@
 //! read; the buffer never holds more than one message and one HTTP/2 frame.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use prost::Message;
 use tonic::Status;
+
+/// How long an ended call's client may go on sending before it is reset.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Bytes before each message.
 pub const FRAME_HEADER_BYTES: usize = 5;
@@ -99,7 +103,7 @@ impl<M: Message + Default> MessageStream<M> {
                 return if self.buffer.is_empty() {
                     Ok(None)
                 } else {
-                    Err(Status::internal("grpc: the request ends inside a message"))
+                    Err(Status::internal("unexpected EOF"))
                 };
             }
             match self.body.frame().await {
@@ -119,6 +123,15 @@ impl<M: Message + Default> MessageStream<M> {
         }
     }
 
+    /// Reads and forgets the rest. Ending a call while its client still sends
+    /// would count as a reset of ours (rust-stack, section 4).
+    pub async fn drain(&mut self) {
+        self.buffer = BytesMut::new();
+        while !self.ended {
+            self.ended = !matches!(self.body.frame().await, Some(Ok(_)));
+        }
+    }
+
     fn receive(&mut self, data: Bytes) {
         if self.buffer.is_empty() {
             // Taking the frame over spares a copy; a frame that is shared is copied.
@@ -134,11 +147,7 @@ impl<M: Message + Default> MessageStream<M> {
         let Some(([compressed, a, b, c, d], _)) = self.buffer.split_first_chunk() else {
             return Ok(None);
         };
-        if *compressed != 0 {
-            return Err(Status::unimplemented(
-                "grpc: Decompressor is not installed for grpc-encoding",
-            ));
-        }
+        let flag = *compressed;
         let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
         if length > self.receive_bytes_max {
             return Err(Status::resource_exhausted(format!(
@@ -150,6 +159,20 @@ impl<M: Message + Default> MessageStream<M> {
             let missing = FRAME_HEADER_BYTES + length - self.buffer.len();
             self.buffer.reserve(missing);
             return Ok(None);
+        }
+        match flag {
+            0 => {}
+            // A call that names an encoding was refused before (`dispatch`).
+            1 => {
+                return Err(Status::internal(
+                    "grpc: compressed flag set with identity or empty encoding",
+                ));
+            }
+            flag => {
+                return Err(Status::internal(format!(
+                    "grpc: received unexpected payload format {flag}"
+                )));
+            }
         }
         self.buffer.advance(FRAME_HEADER_BYTES);
         let bytes = self.buffer.split_to(length).freeze();

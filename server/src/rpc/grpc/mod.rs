@@ -9,4 +9,6 @@ mod body;
 mod frames;
 
 pub use body::{BODY_CHUNK_BYTES, BodySender, Closed, empty_status, streaming, unary};
-pub use frames::{FRAME_HEADER_BYTES, MessageStream, frame_header, frame_message, read_unary};
+pub use frames::{
+    DRAIN_TIMEOUT, FRAME_HEADER_BYTES, MessageStream, frame_header, frame_message, read_unary,
+};
