@@ -6,6 +6,8 @@
 //! core. Nothing is dropped, memory is bounded by the ring, and the core never
 //! waits for a reader.
 
+mod catch_up;
+mod deliver;
 mod encode;
 mod gauges;
 mod hub;

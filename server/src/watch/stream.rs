@@ -15,13 +15,12 @@ use kvproto::etcdserverpb::watch_request::RequestUnion;
 use kvproto::etcdserverpb::{
     ResponseHeader, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
-use prost::Message;
 use storage::error::Refusal;
-use storage::types::{EncodedKeyValue, Event, KeyValueRef, RevisionEvents};
+use storage::types::RevisionEvents;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::Status;
 
-use super::encode::{ReadyEvent, events_response};
+use super::encode::ReadyEvent;
 use super::gauges::Gauges;
 use super::hub::{Hub, Signal};
 use super::range_index::KeyInterval;
@@ -32,12 +31,6 @@ use crate::runtime::{Handle, Rejected};
 
 /// Revisions taken from the ring under one lock.
 const RING_BATCH_REVISIONS: usize = 64;
-
-/// Revisions of history read for one catch-up step; etcd's batch (contract 1.9).
-const HISTORY_BATCH_REVISIONS: usize = 1000;
-
-/// Bytes of events that one catch-up response is closed at (whole revisions).
-const CATCH_UP_RESPONSE_BYTES: usize = 1 << 20;
 
 /// The shortest interval of progress notifications (contract 8).
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -52,7 +45,7 @@ pub struct StreamOptions {
 }
 
 /// Why a stream ends.
-enum End {
+pub(super) enum End {
     ClientGone,
     Failed(Status),
 }
@@ -103,16 +96,17 @@ pub async fn serve(
     }
 }
 
-struct Stream {
-    watchers: Watchers,
-    signal: Arc<Signal>,
+/// The stream's task; `catch_up` and `deliver` hold its other parts.
+pub(super) struct Stream {
+    pub(super) watchers: Watchers,
+    pub(super) signal: Arc<Signal>,
     /// Every event up to here was given to the synced watchers.
-    position: i64,
-    hub: Arc<Hub>,
-    gauges: Gauges,
-    handle: Handle,
-    body: BodySender,
-    options: StreamOptions,
+    pub(super) position: i64,
+    pub(super) hub: Arc<Hub>,
+    pub(super) gauges: Gauges,
+    pub(super) handle: Handle,
+    pub(super) body: BodySender,
+    pub(super) options: StreamOptions,
 }
 
 /// However the stream ends, the hub does not ring it any more.
@@ -219,7 +213,7 @@ impl Stream {
     }
 
     /// Watchers that need no history any more join the synced ones.
-    async fn sync_up_to_date(&mut self, published: i64) -> Result<(), End> {
+    pub(super) async fn sync_up_to_date(&mut self, published: i64) -> Result<(), End> {
         self.deliver_through(published).await?;
         let ready: Vec<i64> = self
             .watchers
@@ -359,205 +353,11 @@ impl Stream {
         Ok(())
     }
 
-    /// One step for the watchers that are behind: a batch of history for those
-    /// furthest back; who has reached the stream's position is synced.
-    async fn catch_up(&mut self) -> Result<(), End> {
-        let from = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.synced)
-            .map(|(_, watcher)| watcher.next_revision)
-            .min()
-            .expect("called while some watcher is behind");
-        if from > self.position {
-            return self.sync_up_to_date(self.position).await;
-        }
-        let history = match self.handle.history(from, HISTORY_BATCH_REVISIONS).await {
-            Ok(history) => history,
-            Err(rejected) => return Err(End::Failed(Status::from(rejected))),
-        };
-        self.cancel_compacted(history.compacted_revision).await?;
-        // Never beyond the position: from there on the ring serves.
-        let through = history.through.min(self.position);
-        let ids: Vec<i64> = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision <= through)
-            .map(|(id, _)| id)
-            .collect();
-        let revisions: Vec<&RevisionEvents> = history
-            .revisions
-            .iter()
-            .filter(|events| events.revision <= through)
-            .collect();
-        for id in ids {
-            self.catch_up_one(id, &revisions, through).await?;
-        }
-        let position = self.position;
-        let caught_up: Vec<i64> = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision > position)
-            .map(|(id, _)| id)
-            .collect();
-        for id in caught_up {
-            self.watchers.mark_synced(id);
-        }
-        Ok(())
-    }
-
-    async fn catch_up_one(
-        &mut self,
-        id: i64,
-        revisions: &[&RevisionEvents],
-        through: i64,
-    ) -> Result<(), End> {
-        let header_revision = self.handle.view().revision();
-        let mut waiting: Vec<ReadyEvent> = Vec::new();
-        let mut waiting_bytes = 0;
-        for revision in revisions {
-            let watcher = self.watchers.get_mut(id).expect("chosen by the caller");
-            if revision.revision < watcher.next_revision {
-                continue;
-            }
-            let prev_kv = watcher.prev_kv;
-            let wanted: Vec<Event> = revision
-                .events
-                .iter()
-                .filter(|event| watcher.interval.contains(&event.meta.key) && watcher.passes(event))
-                .cloned()
-                .collect();
-            let ready = self.ready_events(&wanted).await?;
-            waiting_bytes += ready
-                .iter()
-                .map(|event| event.encoded_len(prev_kv))
-                .sum::<usize>();
-            waiting.extend(ready);
-            if waiting_bytes >= CATCH_UP_RESPONSE_BYTES {
-                let refs: Vec<&ReadyEvent> = waiting.iter().collect();
-                self.send_events(id, header_revision, &refs).await?;
-                waiting.clear();
-                waiting_bytes = 0;
-            }
-        }
-        let refs: Vec<&ReadyEvent> = waiting.iter().collect();
-        self.send_events(id, header_revision, &refs).await?;
-        let watcher = self.watchers.get_mut(id).expect("chosen by the caller");
-        watcher.next_revision = through + 1;
-        Ok(())
-    }
-
-    async fn cancel_compacted(&mut self, compacted_revision: i64) -> Result<(), End> {
-        let lost: Vec<i64> = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision < compacted_revision)
-            .map(|(id, _)| id)
-            .collect();
-        for id in lost {
-            let watcher = self.watchers.remove(id).expect("it was just listed");
-            self.hub.unregister(&watcher.interval, &self.signal);
-            // Header revision 0 and an empty reason: the compact revision says all.
-            let canceled = WatchResponse {
-                header: Some(self.header(0)),
-                watch_id: id,
-                canceled: true,
-                compact_revision: compacted_revision,
-                ..Default::default()
-            };
-            self.send(&canceled).await?;
-        }
-        Ok(())
-    }
-
-    /// Brings the key-values of events into memory.
-    async fn ready_events(&self, events: &[Event]) -> Result<Vec<ReadyEvent>, End> {
-        let mut ready = Vec::with_capacity(events.len());
-        for event in events {
-            let previous = match &event.previous {
-                Some(previous) => self.predecessor(event, previous).await,
-                None => None,
-            };
-            ready.push(ReadyEvent {
-                deletion: event.meta.tombstone,
-                key_value: self.handle.values().encoded(&event.key_value).await,
-                previous,
-            });
-        }
-        Ok(ready)
-    }
-
-    /// The version that an event replaced. Events in the ring hold no pin: when
-    /// compaction has passed the event, its predecessor may be gone, and the
-    /// event goes out without, as etcd's do.
-    async fn predecessor(&self, event: &Event, previous: &KeyValueRef) -> Option<EncodedKeyValue> {
-        let values = self.handle.values();
-        let found = values.encoded_unless_purged(previous).await;
-        let purged = event.meta.revision.main <= self.handle.view().compacted_revision();
-        if found.is_none() && !purged {
-            // Lost: this ends the process and says which.
-            return Some(values.encoded(previous).await);
-        }
-        found
-    }
-
-    /// Sends events of one watcher, in fragments if it asked for them.
-    async fn send_events(
-        &mut self,
-        id: i64,
-        header_revision: i64,
-        events: &[&ReadyEvent],
-    ) -> Result<(), End> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        self.gauges.sending(events.len());
-        let header = self.header(header_revision);
-        let fragment_bytes = self.options.fragment_bytes;
-        let watcher = self
-            .watchers
-            .get_mut(id)
-            .expect("only a present watcher is served");
-        watcher.spoke = true;
-        let (prev_kv, fragment) = (watcher.prev_kv, watcher.fragment);
-        let bytes: usize = events.iter().map(|event| event.encoded_len(prev_kv)).sum();
-        let head = WatchResponse {
-            header: Some(header),
-            watch_id: id,
-            ..Default::default()
-        };
-        if !fragment || head.encoded_len() + bytes < fragment_bytes {
-            let response = events_response(header, id, false, prev_kv, events)?;
-            self.body.send(response).await?;
-            self.gauges.sent();
-            return Ok(());
-        }
-        let part_head = WatchResponse {
-            fragment: true,
-            ..head
-        };
-        let mut rest = events;
-        while !rest.is_empty() {
-            let mut size = part_head.encoded_len();
-            let fitting = rest.iter().take_while(|event| {
-                size += event.encoded_len(prev_kv);
-                size < fragment_bytes
-            });
-            // One event always goes, however large.
-            let (part, later) = rest.split_at(fitting.count().max(1));
-            let response = events_response(header, id, !later.is_empty(), prev_kv, part)?;
-            self.body.send(response).await?;
-            rest = later;
-        }
-        self.gauges.sent();
-        Ok(())
-    }
-
-    async fn send(&mut self, response: &WatchResponse) -> Result<(), End> {
+    pub(super) async fn send(&mut self, response: &WatchResponse) -> Result<(), End> {
         Ok(self.body.send(frame_message(response)?).await?)
     }
 
-    fn header(&self, revision: i64) -> ResponseHeader {
+    pub(super) fn header(&self, revision: i64) -> ResponseHeader {
         self.handle.view().header(revision)
     }
 }

@@ -1,0 +1,132 @@
+//! Watchers that are behind read history until they reach the stream's position
+//! (contract 1.9).
+//!
+//! Part of the stream's task. Invariant: a watcher below the compacted revision is
+//! cancelled with it, never given a gap. Limits: [`HISTORY_BATCH_REVISIONS`],
+//! [`CATCH_UP_RESPONSE_BYTES`].
+
+use kvproto::etcdserverpb::WatchResponse;
+use storage::types::{Event, RevisionEvents};
+use tonic::Status;
+
+use super::encode::ReadyEvent;
+use super::stream::{End, Stream};
+
+/// Revisions of history read for one catch-up step; etcd's batch (contract 1.9).
+const HISTORY_BATCH_REVISIONS: usize = 1000;
+
+/// Bytes of events that one catch-up response is closed at (whole revisions).
+const CATCH_UP_RESPONSE_BYTES: usize = 1 << 20;
+
+impl Stream {
+    /// One step for the watchers that are behind: a batch of history for those
+    /// furthest back; who has reached the stream's position is synced.
+    pub(super) async fn catch_up(&mut self) -> Result<(), End> {
+        let from = self
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| !watcher.synced)
+            .map(|(_, watcher)| watcher.next_revision)
+            .min()
+            .expect("called while some watcher is behind");
+        if from > self.position {
+            return self.sync_up_to_date(self.position).await;
+        }
+        let history = match self.handle.history(from, HISTORY_BATCH_REVISIONS).await {
+            Ok(history) => history,
+            Err(rejected) => return Err(End::Failed(Status::from(rejected))),
+        };
+        self.cancel_compacted(history.compacted_revision).await?;
+        // Never beyond the position: from there on the ring serves.
+        let through = history.through.min(self.position);
+        let ids: Vec<i64> = self
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision <= through)
+            .map(|(id, _)| id)
+            .collect();
+        let revisions: Vec<&RevisionEvents> = history
+            .revisions
+            .iter()
+            .filter(|events| events.revision <= through)
+            .collect();
+        for id in ids {
+            self.catch_up_one(id, &revisions, through).await?;
+        }
+        let position = self.position;
+        let caught_up: Vec<i64> = self
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision > position)
+            .map(|(id, _)| id)
+            .collect();
+        for id in caught_up {
+            self.watchers.mark_synced(id);
+        }
+        Ok(())
+    }
+
+    async fn catch_up_one(
+        &mut self,
+        id: i64,
+        revisions: &[&RevisionEvents],
+        through: i64,
+    ) -> Result<(), End> {
+        let header_revision = self.handle.view().revision();
+        let mut waiting: Vec<ReadyEvent> = Vec::new();
+        let mut waiting_bytes = 0;
+        for revision in revisions {
+            let watcher = self.watchers.get_mut(id).expect("chosen by the caller");
+            if revision.revision < watcher.next_revision {
+                continue;
+            }
+            let prev_kv = watcher.prev_kv;
+            let wanted: Vec<Event> = revision
+                .events
+                .iter()
+                .filter(|event| watcher.interval.contains(&event.meta.key) && watcher.passes(event))
+                .cloned()
+                .collect();
+            let ready = self.ready_events(&wanted).await?;
+            waiting_bytes += ready
+                .iter()
+                .map(|event| event.encoded_len(prev_kv))
+                .sum::<usize>();
+            waiting.extend(ready);
+            if waiting_bytes >= CATCH_UP_RESPONSE_BYTES {
+                let refs: Vec<&ReadyEvent> = waiting.iter().collect();
+                self.send_events(id, header_revision, &refs).await?;
+                waiting.clear();
+                waiting_bytes = 0;
+            }
+        }
+        let refs: Vec<&ReadyEvent> = waiting.iter().collect();
+        self.send_events(id, header_revision, &refs).await?;
+        let watcher = self.watchers.get_mut(id).expect("chosen by the caller");
+        watcher.next_revision = through + 1;
+        Ok(())
+    }
+
+    async fn cancel_compacted(&mut self, compacted_revision: i64) -> Result<(), End> {
+        let lost: Vec<i64> = self
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision < compacted_revision)
+            .map(|(id, _)| id)
+            .collect();
+        for id in lost {
+            let watcher = self.watchers.remove(id).expect("it was just listed");
+            self.hub.unregister(&watcher.interval, &self.signal);
+            // Header revision 0 and an empty reason: the compact revision says all.
+            let canceled = WatchResponse {
+                header: Some(self.header(0)),
+                watch_id: id,
+                canceled: true,
+                compact_revision: compacted_revision,
+                ..Default::default()
+            };
+            self.send(&canceled).await?;
+        }
+        Ok(())
+    }
+}
