@@ -7,12 +7,13 @@
 //! pin and a key, not key-values. Only answers that must be sorted or filtered
 //! collect their references.
 
+mod body;
+mod stream;
+
 use axum::body::Body;
-use bytes::{BufMut, Bytes, BytesMut};
 use http::Response;
 use kvproto::etcdserverpb as pb;
-use prost::Message;
-use prost::encoding::{encode_varint, encoded_len_varint};
+use prost::encoding::encoded_len_varint;
 use storage::apply::command::{KeyRange, Range, SortOrder, SortTarget};
 use storage::apply::{Plan, Projection};
 use storage::mvcc::Bounds;
@@ -20,24 +21,15 @@ use storage::types::{EncodedKeyValue, Key, KeyValueRef};
 use tonic::Status;
 
 use super::convert::{self, projected};
-use super::grpc::{
-    BODY_CHUNK_BYTES, BodySender, Closed, FRAME_HEADER_BYTES, frame_header, frame_message,
-    streaming, unary,
-};
+use super::grpc::{BodySender, Closed, streaming, unary};
 use super::{Context, validate};
 use crate::runtime::{OpenedRead, SLICE_KEY_VALUES_MAX};
-
-/// Wire tag of `RangeResponse.kvs` (field 2, length-delimited).
-const KVS_TAG: u8 = 2 << 3 | 2;
 
 /// Bytes of key-values up to which an answer is put together before it leaves.
 const WHOLE_BYTES_MAX: u64 = 256 << 10;
 
 /// Values that one answer brings into memory at a time.
 const FETCH_KEY_VALUES_MAX: usize = 32;
-
-/// Keys of the first message of a stream (contract 1.5).
-const STREAM_FIRST_KEYS: usize = 10;
 
 /// Why an answer ends early.
 pub(super) enum Stop {
@@ -411,202 +403,6 @@ impl Reader {
         }
     }
 
-    /// A small answer as one frame.
-    async fn whole(
-        &self,
-        summary: &Summary,
-        body_len: u64,
-        mut key_values: Vec<KeyValueRef>,
-    ) -> Result<Bytes, Status> {
-        let (head, tail) = around(summary);
-        let length = head.len() as u64 + body_len + tail.len() as u64;
-        let capacity = FRAME_HEADER_BYTES + usize::try_from(length).expect("it fits in memory");
-        let frame = frame_header(length)?;
-        if self.plan.projection() == Projection::Whole {
-            self.context
-                .handle
-                .values()
-                .make_resident(&mut key_values)
-                .await;
-        }
-        let mut buffer = BytesMut::with_capacity(capacity);
-        buffer.put_slice(&frame);
-        buffer.put_slice(&head);
-        for reference in &key_values {
-            put_key_value(&self.encoded(reference), &mut buffer);
-        }
-        buffer.put_slice(&tail);
-        assert_eq!(buffer.len(), capacity, "lengths were summed wrongly");
-        Ok(buffer.freeze())
-    }
-
-    /// A large answer whose references are at hand, in many chunks.
-    async fn stream_collected(
-        &self,
-        sender: &BodySender,
-        summary: Summary,
-        body_len: u64,
-        key_values: Vec<KeyValueRef>,
-    ) -> Result<(), Stop> {
-        let (head, tail) = around(&summary);
-        let length = head.len() as u64 + body_len + tail.len() as u64;
-        let mut buffer = BytesMut::with_capacity(2 * BODY_CHUNK_BYTES);
-        buffer.put_slice(&frame_header(length)?);
-        buffer.put_slice(&head);
-        let written = self.write_chunks(sender, &mut buffer, key_values).await?;
-        assert_eq!(written, body_len, "lengths were summed wrongly");
-        buffer.put_slice(&tail);
-        sender.send(buffer.freeze()).await?;
-        Ok(())
-    }
-
-    /// The second pass of a large unary answer: one message in many chunks.
-    async fn stream_one(
-        &mut self,
-        sender: &BodySender,
-        summary: Summary,
-        body_len: u64,
-        limit: usize,
-    ) -> Result<(), Stop> {
-        let (head, tail) = around(&summary);
-        let length = head.len() as u64 + body_len + tail.len() as u64;
-        let mut buffer = BytesMut::with_capacity(2 * BODY_CHUNK_BYTES);
-        buffer.put_slice(&frame_header(length)?);
-        buffer.put_slice(&head);
-        let mut written = 0;
-        let mut left = limit;
-        let mut from = None;
-        while left > 0 {
-            let (mut key_values, next) = self.slice(from.as_ref()).await?;
-            key_values.truncate(left);
-            left -= key_values.len();
-            written += self.write_chunks(sender, &mut buffer, key_values).await?;
-            match next {
-                Some(next) => from = Some(next),
-                None => break,
-            }
-        }
-        assert_eq!(
-            written, body_len,
-            "a pinned revision changed between two passes"
-        );
-        buffer.put_slice(&tail);
-        sender.send(buffer.freeze()).await?;
-        Ok(())
-    }
-
-    async fn write_chunks(
-        &self,
-        sender: &BodySender,
-        buffer: &mut BytesMut,
-        key_values: Vec<KeyValueRef>,
-    ) -> Result<u64, Stop> {
-        let mut written = 0;
-        for group in key_values.chunks(FETCH_KEY_VALUES_MAX) {
-            let mut group = group.to_vec();
-            if self.plan.projection() == Projection::Whole {
-                let values = self.context.handle.values();
-                values.make_resident(&mut group).await;
-            }
-            for reference in &group {
-                written += self.field_len(reference);
-                put_key_value(&self.encoded(reference), buffer);
-                if buffer.len() >= BODY_CHUNK_BYTES {
-                    sender.send(buffer.split().freeze()).await?;
-                    buffer.reserve(2 * BODY_CHUNK_BYTES);
-                }
-            }
-        }
-        Ok(written)
-    }
-
-    /// The messages of RangeStream: key-values alone, then a last message that
-    /// carries header, more and count (contract 1.5).
-    async fn stream_messages(&mut self, sender: &BodySender) -> Result<(), Stop> {
-        if self.plan.count_only() {
-            let count = self.count_from(None, 0).await?;
-            sender
-                .send(last_message(&self.summary(false, count), Vec::new())?)
-                .await?;
-            return Ok(());
-        }
-        let message_bytes = self.context.options.request_bytes_max as u64;
-        let limit = self.plan.limit().unwrap_or(usize::MAX);
-        let mut keys_max = STREAM_FIRST_KEYS;
-        let mut waiting: Vec<KeyValueRef> = Vec::new();
-        let mut waiting_bytes = 0;
-        let (mut shown, mut more) = (0, false);
-        let mut last: Option<Key> = None;
-        let mut from = None;
-        'walk: loop {
-            let (key_values, next) = self.slice(from.as_ref()).await?;
-            for reference in key_values {
-                if shown == limit {
-                    more = true;
-                    break 'walk;
-                }
-                // Only what is followed by another one may go out: the last
-                // message is never empty unless all are.
-                if waiting.len() >= keys_max || waiting_bytes >= message_bytes {
-                    let full = std::mem::take(&mut waiting);
-                    keys_max = next_keys_max(keys_max, waiting_bytes, message_bytes);
-                    waiting_bytes = 0;
-                    let message = self.stream_message(full).await;
-                    sender.send(frame_message(&message)?).await?;
-                }
-                shown += 1;
-                waiting_bytes += self.field_len(&reference);
-                last = Some(reference.key().into());
-                waiting.push(reference);
-            }
-            match next {
-                Some(next) => from = Some(next),
-                None => break,
-            }
-        }
-        let count = match (more, self.read.count) {
-            (_, Some(count)) => count,
-            (false, None) => i64::try_from(shown).expect("keys are counted in 63 bits"),
-            (true, None) => {
-                let shown = i64::try_from(shown).expect("keys are counted in 63 bits");
-                self.count_from(last.as_ref(), shown).await?
-            }
-        };
-        self.remember_page(last.as_deref(), shown, more, count)
-            .await;
-        let rest = self.messages(waiting).await;
-        sender
-            .send(last_message(&self.summary(more, count), rest)?)
-            .await?;
-        Ok(())
-    }
-
-    async fn stream_message(&self, references: Vec<KeyValueRef>) -> pb::RangeStreamResponse {
-        let kvs = self.messages(references).await;
-        pb::RangeStreamResponse {
-            range_response: Some(pb::RangeResponse {
-                kvs,
-                ..Default::default()
-            }),
-        }
-    }
-
-    /// etcd sorts each message of a stream for itself when a target is named
-    /// without an order.
-    async fn messages(&self, mut references: Vec<KeyValueRef>) -> Vec<kvproto::mvccpb::KeyValue> {
-        if self.plan.projection() == Projection::Whole || self.plan.sorts_by_value() {
-            let values = self.context.handle.values();
-            values.make_resident(&mut references).await;
-        }
-        if !self.plan.in_key_order() {
-            (references, _) = self.plan.arrange(references);
-        }
-        references
-            .iter()
-            .map(|reference| convert::key_value(&self.encoded(reference)))
-            .collect()
-    }
-
     fn encoded(&self, reference: &KeyValueRef) -> EncodedKeyValue {
         projected(reference, self.plan.projection())
     }
@@ -627,46 +423,6 @@ impl Reader {
         };
         (1 + encoded_len_varint(length as u64) + length) as u64
     }
-}
-
-/// Doubles while messages are small, halves when they are large (contract 1.5).
-fn next_keys_max(keys_max: usize, bytes: u64, wanted: u64) -> usize {
-    if bytes < wanted / 2 {
-        keys_max.saturating_mul(2)
-    } else if bytes > wanted.saturating_mul(2) {
-        (keys_max / 2).max(1)
-    } else {
-        keys_max
-    }
-}
-
-fn last_message(summary: &Summary, kvs: Vec<kvproto::mvccpb::KeyValue>) -> Result<Bytes, Status> {
-    let response = pb::RangeResponse {
-        kvs,
-        ..summary.message()
-    };
-    frame_message(&pb::RangeStreamResponse {
-        range_response: Some(response),
-    })
-}
-
-/// What is encoded before and after the key-values (fields 1, and 3 and 4).
-fn around(summary: &Summary) -> (Vec<u8>, Vec<u8>) {
-    let head = pb::RangeResponse {
-        header: Some(summary.header),
-        ..Default::default()
-    };
-    let tail = pb::RangeResponse {
-        header: None,
-        ..summary.message()
-    };
-    (head.encode_to_vec(), tail.encode_to_vec())
-}
-
-fn put_key_value(encoded: &EncodedKeyValue, buffer: &mut BytesMut) {
-    buffer.put_u8(KVS_TAG);
-    encode_varint(encoded.0.len() as u64, buffer);
-    buffer.put_slice(&encoded.0);
 }
 
 /// The first key behind `key`.
