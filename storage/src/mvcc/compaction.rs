@@ -60,8 +60,8 @@ impl Mvcc {
         let before = self.purge.pending_bytes + tombstones_at(self.compacted);
         let between = self
             .timeline
-            .garbage_bytes(self.compacted, revision, &self.records, |id| {
-                self.garbage_bytes(id)
+            .garbage_bytes(self.compacted, revision, &self.records, |item| {
+                self.garbage_bytes(&self.found(item))
             });
         // Tombstones at exactly the compacted revision are not garbage yet.
         let pending = (before + between).checked_sub(tombstones_at(revision));
@@ -99,7 +99,7 @@ impl Mvcc {
         );
         let batch = self.batch(self.purge.next, target, budget);
         for &visited in &batch {
-            self.purge.next = after(self.records.get(visited).revision());
+            self.purge.next = after(visited);
             self.purge_at(visited, dropped);
         }
         if batch.len() < budget {
@@ -125,10 +125,13 @@ impl Mvcc {
             if self.superseded_bytes <= self.hot_bytes_max {
                 return false;
             }
-            let record = self.records.get(visited);
-            self.evicted_before = after(record.revision());
-            let previous = record.previous;
+            let visited_id = self.timeline.find(visited, &self.records);
+            let record = visited_id.expect("what is packed was evicted before");
+            self.evicted_before = after(visited);
+            let previous = self.records.get(record).previous;
             if previous.exists() {
+                assert!(previous.is_slot(), "what is packed was evicted before");
+                self.packing.waiting += 1;
                 let older = self.records.get_mut(previous);
                 self.superseded_bytes -= older.resident_bytes();
                 older.resident = None;
@@ -177,36 +180,55 @@ impl Mvcc {
         after_revision: Revision,
         scan_limit: usize,
     ) -> (Vec<RecordMeta>, Option<Revision>) {
-        let batch = self.batch(after(after_revision), i64::MAX, scan_limit);
-        let missing = |record: &&super::Record| {
-            !record.next.exists() && record.place.length > 0 && record.resident.is_none()
-        };
-        let seen = batch.iter().map(|&id| self.records.get(id));
-        let metas = seen.filter(missing).map(super::Record::meta).collect();
-        let last = batch.last().filter(|_| batch.len() == scan_limit);
-        (metas, last.map(|&id| self.records.get(id).revision()))
+        let (mut metas, mut seen, mut last) = (Vec::new(), 0, None);
+        for found in self.walk(after(after_revision)).take(scan_limit) {
+            seen += 1;
+            last = Some(found.revision());
+            let newest = self.superseded_at(&found).is_none();
+            if newest && found.place.length > 0 && found.resident.is_none() {
+                metas.push(found.meta());
+            }
+        }
+        (metas, last.filter(|_| seen == scan_limit))
     }
 
-    fn purge_at(&mut self, visited: RecordId, dropped: &mut Vec<(Revision, Place)>) {
-        let record = self.records.get(visited);
-        let previous = record.previous;
-        if previous.exists() && !self.records.get(previous).tombstone {
-            self.drop_record(previous, dropped);
+    fn purge_at(&mut self, visited: Revision, dropped: &mut Vec<(Revision, Place)>) {
+        let record = self.at(visited).expect("it was there when the slice began");
+        let older = self.previous_of(&record);
+        let older = older.filter(|older| !older.tombstone);
+        let older = older.map(|older| older.revision());
+        let ends = record.tombstone && record.main() < self.purge.target;
+        if let Some(older) = older {
+            self.drop_record(older, dropped);
         }
-        let record = self.records.get(visited);
-        if record.tombstone && record.main() < self.purge.target {
+        if ends {
             self.drop_record(visited, dropped);
         }
     }
 
-    fn drop_record(&mut self, doomed: RecordId, dropped: &mut Vec<(Revision, Place)>) {
-        let record = self.records.remove(doomed);
-        let (revision, bytes) = (record.revision(), record_bytes(&record));
+    fn drop_record(&mut self, revision: Revision, dropped: &mut Vec<(Revision, Place)>) {
         assert!(
             revision.main <= self.compacted,
             "only what is compacted is purged"
         );
+        let (place, bytes) = match self.timeline.find(revision, &self.records) {
+            Some(doomed) => self.drop_from_slab(revision, doomed),
+            None => self.drop_packed(revision),
+        };
+        self.usage.subtract(place);
+        self.total_bytes -= bytes;
+        let pending = self.purge.pending_bytes.checked_sub(bytes);
+        self.purge.pending_bytes = pending.expect("what is purged was counted at the compaction");
+        dropped.push((revision, place));
+    }
+
+    fn drop_from_slab(&mut self, revision: Revision, doomed: RecordId) -> (Place, u64) {
+        let record = self.records.remove(doomed);
         self.timeline.remove(revision, doomed);
+        if let Some(chain) = record.previous.chain() {
+            self.chains.get_mut(chain).above = record.next;
+            assert!(record.next.exists(), "a packed record is purged before");
+        }
         if record.next.exists() {
             self.superseded_bytes -= record.resident_bytes();
         } else {
@@ -217,30 +239,24 @@ impl Mvcc {
             );
             self.keys.remove(&record.key);
         }
-        self.usage.subtract(record.place);
-        self.total_bytes -= bytes;
-        let pending = self.purge.pending_bytes.checked_sub(bytes);
-        self.purge.pending_bytes = pending.expect("what is purged was counted at the compaction");
-        dropped.push((revision, record.place));
+        (record.place, record_bytes(&record))
     }
 
-    /// The next records from `start` on, up to main revision `upto`.
-    fn batch(&self, start: Revision, upto: i64, limit: usize) -> Vec<RecordId> {
-        let ids = self.timeline.from(start, &self.records);
-        ids.take_while(|&id| self.records.get(id).main() <= upto)
+    /// The revisions of the next records from `start` on, up to main revision `upto`.
+    fn batch(&self, start: Revision, upto: i64, limit: usize) -> Vec<Revision> {
+        let items = self.timeline.from(start, &self.records);
+        let revisions = items.map(|item| item.revision(&self.records));
+        revisions
+            .take_while(|revision| revision.main <= upto)
             .take(limit)
             .collect()
     }
 
     fn tombstone_bytes_at(&self, main: i64) -> u64 {
-        let ids = self.timeline.from(Revision::new(main, 0), &self.records);
-        let records = ids
-            .map(|id| self.records.get(id))
-            .take_while(|record| record.main() == main);
-        records
-            .filter(|record| record.tombstone)
-            .map(record_bytes)
-            .sum()
+        let records = self.walk(Revision::new(main, 0));
+        let records = records.take_while(|record| record.main() == main);
+        let tombstones = records.filter(|record| record.tombstone);
+        tombstones.map(|record| record_bytes(&record)).sum()
     }
 }
 
