@@ -366,9 +366,17 @@ mod tests {
             revision: Revision::new(main, sub),
             tombstone: main % 7 == 0,
             chain: number * 77,
-            age: if main % 7 == 0 { 0 } else { main.cast_unsigned() % 300 },
+            age: if main % 7 == 0 {
+                0
+            } else {
+                main.cast_unsigned() % 300
+            },
             version: if main % 7 == 0 { 0 } else { main },
-            lease: LeaseId(if main % 5 == 0 && main % 7 != 0 { -main } else { 0 }),
+            lease: LeaseId(if main % 5 == 0 && main % 7 != 0 {
+                -main
+            } else {
+                0
+            }),
             place: if main % 7 == 0 {
                 Place::default()
             } else {
@@ -408,7 +416,10 @@ mod tests {
             assert_eq!(rest, entries[position..]);
             let between = Revision::new(entry.revision.main, entry.revision.sub + 1);
             assert_eq!(block.find(between), None);
-            assert_eq!(block.from(between).next(), entries.get(position + 1).copied());
+            assert_eq!(
+                block.from(between).next(),
+                entries.get(position + 1).copied()
+            );
         }
         assert_eq!(block.from(Revision::default()).count(), entries.len());
     }

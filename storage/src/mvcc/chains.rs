@@ -41,7 +41,9 @@ pub(super) struct Chains {
 
 impl Chains {
     pub(super) fn get(&self, number: u32) -> &Chain {
-        let chain = usize::try_from(number).ok().and_then(|at| self.chains.get(at));
+        let chain = usize::try_from(number)
+            .ok()
+            .and_then(|at| self.chains.get(at));
         let chain = chain.and_then(Option::as_ref);
         chain.expect("a chain lives as long as its records")
     }

@@ -10,6 +10,7 @@
 //! leave memory, oldest supersession first, until the rest fits the budget.
 
 use super::records::RecordId;
+use super::timeline::Item;
 use super::{Mvcc, NEVER_COMPACTED, record_bytes};
 use crate::error::Refusal;
 use crate::types::{Place, RecordMeta, Revision};
@@ -58,11 +59,11 @@ impl Mvcc {
         }
         let tombstones_at = |main| self.tombstone_bytes_at(main);
         let before = self.purge.pending_bytes + tombstones_at(self.compacted);
-        let between = self
-            .timeline
-            .garbage_bytes(self.compacted, revision, &self.records, |item| {
-                self.garbage_bytes(&self.found(item))
-            });
+        let between =
+            self.timeline
+                .garbage_bytes(self.compacted, revision, &self.records, |item| {
+                    self.garbage_bytes(&self.found(item))
+                });
         // Tombstones at exactly the compacted revision are not garbage yet.
         let pending = (before + between).checked_sub(tombstones_at(revision));
         self.purge.pending_bytes = pending.expect("the tombstones at the end are in the sum");
@@ -99,7 +100,7 @@ impl Mvcc {
         );
         let batch = self.batch(self.purge.next, target, budget);
         for &visited in &batch {
-            self.purge.next = after(visited);
+            self.purge.next = after(visited.revision(&self.records));
             self.purge_at(visited, dropped);
         }
         if batch.len() < budget {
@@ -125,10 +126,12 @@ impl Mvcc {
             if self.superseded_bytes <= self.hot_bytes_max {
                 return false;
             }
-            let visited_id = self.timeline.find(visited, &self.records);
-            let record = visited_id.expect("what is packed was evicted before");
-            self.evicted_before = after(visited);
-            let previous = self.records.get(record).previous;
+            let Item::Slab(visited) = visited else {
+                panic!("what is packed was evicted before");
+            };
+            let record = self.records.get(visited);
+            self.evicted_before = after(record.revision());
+            let previous = record.previous;
             if previous.exists() {
                 assert!(previous.is_slot(), "what is packed was evicted before");
                 self.packing.waiting += 1;
@@ -192,13 +195,13 @@ impl Mvcc {
         (metas, last.filter(|_| seen == scan_limit))
     }
 
-    fn purge_at(&mut self, visited: Revision, dropped: &mut Vec<(Revision, Place)>) {
-        let record = self.at(visited).expect("it was there when the slice began");
-        let older = self.previous_of(&record);
-        let older = older.filter(|older| !older.tombstone);
-        let older = older.map(|older| older.revision());
+    fn purge_at(&mut self, visited: Item, dropped: &mut Vec<(Revision, Place)>) {
+        let record = self.found(visited);
+        let older = self.previous_item(&record);
         let ends = record.tombstone && record.main() < self.purge.target;
-        if let Some(older) = older {
+        if let Some(older) = older
+            && !self.found(older).tombstone
+        {
             self.drop_record(older, dropped);
         }
         if ends {
@@ -206,14 +209,15 @@ impl Mvcc {
         }
     }
 
-    fn drop_record(&mut self, revision: Revision, dropped: &mut Vec<(Revision, Place)>) {
+    fn drop_record(&mut self, doomed: Item, dropped: &mut Vec<(Revision, Place)>) {
+        let revision = doomed.revision(&self.records);
         assert!(
             revision.main <= self.compacted,
             "only what is compacted is purged"
         );
-        let (place, bytes) = match self.timeline.find(revision, &self.records) {
-            Some(doomed) => self.drop_from_slab(revision, doomed),
-            None => self.drop_packed(revision),
+        let (place, bytes) = match doomed {
+            Item::Slab(id) => self.drop_from_slab(revision, id),
+            Item::Packed(_) => self.drop_packed(revision),
         };
         self.usage.subtract(place);
         self.total_bytes -= bytes;
@@ -242,12 +246,11 @@ impl Mvcc {
         (record.place, record_bytes(&record))
     }
 
-    /// The revisions of the next records from `start` on, up to main revision `upto`.
-    fn batch(&self, start: Revision, upto: i64, limit: usize) -> Vec<Revision> {
+    /// The next records from `start` on, up to main revision `upto`.
+    fn batch(&self, start: Revision, upto: i64, limit: usize) -> Vec<Item> {
         let items = self.timeline.from(start, &self.records);
-        let revisions = items.map(|item| item.revision(&self.records));
-        revisions
-            .take_while(|revision| revision.main <= upto)
+        items
+            .take_while(|item| item.revision(&self.records).main <= upto)
             .take(limit)
             .collect()
     }

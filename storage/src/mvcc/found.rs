@@ -43,14 +43,6 @@ impl Mvcc {
         Found::Slab(self.records.get(id))
     }
 
-    /// The record of exactly this revision.
-    pub(super) fn at(&self, revision: Revision) -> Option<Found<'_>> {
-        match self.timeline.find(revision, &self.records) {
-            Some(id) => Some(self.slab(id)),
-            None => self.packed(revision),
-        }
-    }
-
     /// Records from this revision (inclusive) on, in order.
     pub(super) fn walk(&self, from: Revision) -> impl Iterator<Item = Found<'_>> {
         let items = self.timeline.from(from, &self.records);
@@ -64,16 +56,22 @@ impl Mvcc {
         }
     }
 
-    /// The next older record of the key that is there.
+    /// The next older record of the key. None as well when that is packed and
+    /// purged out of order: then nothing older may be read (`chains`).
     pub(super) fn previous_of(&self, record: &Found<'_>) -> Option<Found<'_>> {
-        match record {
-            Found::Slab(record) if record.previous.is_slot() => Some(self.slab(record.previous)),
-            Found::Slab(record) => {
-                let chain = record.previous.chain()?;
-                self.packed(self.chains.get(chain).head)
+        self.previous_item(record).map(|item| self.found(item))
+    }
+
+    /// As `previous_of`, not unpacked.
+    pub(super) fn previous_item(&self, record: &Found<'_>) -> Option<Item> {
+        let link = match record {
+            Found::Slab(record) if record.previous.is_slot() => {
+                return Some(Item::Slab(record.previous));
             }
-            Found::Packed(unpacked) => self.packed(unpacked.previous?),
-        }
+            Found::Slab(record) => self.chains.get(record.previous.chain()?).head,
+            Found::Packed(unpacked) => unpacked.previous?,
+        };
+        self.timeline.find_packed(link).map(Item::Packed)
     }
 
     /// Main revision of the record that superseded this one; None when it is
@@ -99,12 +97,6 @@ impl Mvcc {
             }
             link = entry.previous;
         }
-    }
-
-    /// The packed record of a link; None once it is purged, and so what is older.
-    fn packed(&self, revision: Revision) -> Option<Found<'_>> {
-        let entry = self.timeline.find_packed(revision)?;
-        Some(self.unpack(&entry))
     }
 
     fn unpack(&self, entry: &Entry) -> Found<'_> {

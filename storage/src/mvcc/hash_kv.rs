@@ -198,7 +198,10 @@ impl HashKv {
         let mut next = next;
         let mut records = store.walk(next);
         for _ in 0..scan_limit {
-            let Some(record) = records.next().filter(|record| record.main() <= self.revision) else {
+            let Some(record) = records
+                .next()
+                .filter(|record| record.main() <= self.revision)
+            else {
                 self.phase = Phase::Done;
                 return counted;
             };

@@ -14,7 +14,8 @@
 
 use crate::error::Refusal;
 use crate::limits::{
-    HOT_SUPERSEDED_BYTES, PACK_WAITING_RECORDS_MIN, RECORD_OVERHEAD_BYTES, TIMELINE_CHUNK_RECORDS,
+    HOT_SUPERSEDED_BYTES, PACK_WAITING_RECORDS_MIN, PACK_WAITING_SHARE, RECORD_OVERHEAD_BYTES,
+    TIMELINE_CHUNK_RECORDS,
 };
 use crate::types::{Place, RecordMeta, Revision};
 
@@ -94,6 +95,8 @@ pub struct MvccOptions {
     pub chunk_records: usize,
     /// Packing waits until so many evicted records are there.
     pub pack_waiting_min: usize,
+    /// And this part of the records that are not packed (1: all, 2: half, ...).
+    pub pack_waiting_share: usize,
 }
 
 impl Default for MvccOptions {
@@ -102,6 +105,7 @@ impl Default for MvccOptions {
             hot_bytes_max: HOT_SUPERSEDED_BYTES,
             chunk_records: TIMELINE_CHUNK_RECORDS,
             pack_waiting_min: PACK_WAITING_RECORDS_MIN,
+            pack_waiting_share: PACK_WAITING_SHARE,
         }
     }
 }
@@ -132,13 +136,16 @@ impl Mvcc {
     /// An empty store with these options.
     #[must_use]
     pub fn with_options(options: MvccOptions) -> Self {
-        assert!(options.chunk_records <= 1 << 15, "a block counts in 16 bits");
+        assert!(
+            options.chunk_records <= 1 << 15,
+            "a block counts in 16 bits"
+        );
         Mvcc {
             keys: KeyTree::default(),
             records: Records::new(),
             timeline: Timeline::new(options.chunk_records),
             chains: Chains::default(),
-            packing: Packing::new(options.pack_waiting_min),
+            packing: Packing::new(options),
             current: EMPTY_REVISION,
             compacted: NEVER_COMPACTED,
             previous_compacted: NEVER_COMPACTED,
@@ -315,8 +322,11 @@ impl Mvcc {
             assert!(live || loading, "a deletion ends a live generation");
         }
         let record_id = self.records.insert(record);
-        self.timeline
-            .append(revision, record_id, self.garbage_bytes(&self.slab(record_id)));
+        self.timeline.append(
+            revision,
+            record_id,
+            self.garbage_bytes(&self.slab(record_id)),
+        );
         self.keys.set(&key, record_id, live);
         self.usage.add(place);
         self.total_bytes += bytes;

@@ -12,8 +12,7 @@
 
 use super::block::Entry;
 use super::records::RecordId;
-use super::{Mvcc, record_bytes};
-use crate::limits::PACK_WAITING_SHARE;
+use super::{Mvcc, MvccOptions, record_bytes};
 use crate::types::{Key, Place, Revision};
 
 /// How far packing has come.
@@ -24,6 +23,7 @@ pub(super) struct Packing {
     /// Records evicted since the last pass began (some may be purged again).
     pub(super) waiting: usize,
     waiting_min: usize,
+    waiting_share: usize,
     /// Packed records.
     pub(super) packed: usize,
 }
@@ -37,11 +37,13 @@ struct Pass {
 }
 
 impl Packing {
-    pub(super) fn new(waiting_min: usize) -> Self {
+    pub(super) fn new(options: MvccOptions) -> Self {
+        assert!(options.pack_waiting_share > 0, "a part of the records");
         Packing {
             pass: None,
             waiting: 0,
-            waiting_min,
+            waiting_min: options.pack_waiting_min,
+            waiting_share: options.pack_waiting_share,
             packed: 0,
         }
     }
@@ -51,7 +53,8 @@ impl Mvcc {
     /// Packs evicted records, looking at no more than `budget` of them and those
     /// of one chunk. True when there is more to do.
     pub fn pack_slice(&mut self, budget: usize) -> bool {
-        let enough = self.packing.waiting_min + self.records.count() / PACK_WAITING_SHARE;
+        let share = self.records.count() / self.packing.waiting_share;
+        let enough = self.packing.waiting_min + share;
         let Some(mut pass) = self.packing.pass.take().or_else(|| {
             (self.packing.waiting >= enough).then(|| {
                 self.packing.waiting = 0;
@@ -83,12 +86,16 @@ impl Mvcc {
     fn pack_chunk(&mut self, pass: Pass) {
         let chunk = self.timeline.chunk_to_pack(pass.next);
         let (ids, _) = chunk.expect("the caller has seen it");
-        let (packable, left): (Vec<_>, Vec<_>) =
-            ids.iter().partition(|&&id| self.is_packable(id, pass.before));
+        let (packable, left): (Vec<_>, Vec<_>) = ids
+            .iter()
+            .partition(|&&id| self.is_packable(id, pass.before));
         if packable.is_empty() {
             return;
         }
-        let entries: Vec<Entry> = packable.into_iter().map(|id| self.pack_record(id)).collect();
+        let entries: Vec<Entry> = packable
+            .into_iter()
+            .map(|id| self.pack_record(id))
+            .collect();
         self.packing.packed += entries.len();
         self.timeline.pack(pass.next, left, &entries);
     }

@@ -5,8 +5,8 @@
 
 use super::Mvcc;
 use super::bounds::Bounds;
-use super::key_value::shared_key;
 use super::found::Found;
+use super::key_value::shared_key;
 use super::records::{Record, RecordId};
 use crate::types::{Key, KeyValueRef};
 

@@ -171,7 +171,9 @@ impl Timeline {
         let packed = self.chunks[position].packed.as_mut();
         let block = packed.expect("the record is in its chunk");
         let entry = block.kill(revision);
-        if block.is_sparse() {
+        if block.live() == 0 {
+            self.chunks[position].packed = None;
+        } else if block.is_sparse() {
             let alive: Vec<Entry> = block.from(Revision::default()).collect();
             **block = Block::pack(&alive);
         }

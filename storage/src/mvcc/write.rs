@@ -214,7 +214,10 @@ impl Write<'_> {
             store.hash.extend_chain(store.records.get(change));
         }
         store.current = main;
-        let events = changes.iter().map(|&change| store.event(&store.slab(change))).collect();
+        let events = changes
+            .iter()
+            .map(|&change| store.event(&store.slab(change)))
+            .collect();
         Some(RevisionEvents {
             revision: main,
             events,
