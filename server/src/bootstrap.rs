@@ -18,8 +18,10 @@ use storage::types::MemberId;
 use storage::vfs::Vfs;
 use storage::vfs::real::RealVfs;
 
-use crate::config::{Bootstrap, Config, ConfigError, Quota, Url};
+use crate::config::{Bootstrap, Config, ConfigError, MetricsLevel, Quota, Url};
+use crate::metrics::Metrics;
 use crate::node::{Node, Restored, Timing};
+use crate::rpc::METHODS;
 use crate::runtime::{Identity, Parts, Values};
 use crate::version::CLUSTER_VERSION;
 
@@ -139,6 +141,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         leftovers,
         dropped,
     );
+    let metrics = metrics(config, &identity);
     let parts = Parts {
         identity,
         node,
@@ -148,6 +151,8 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         checkpointer,
         tick: config.heartbeat_interval,
         election_timeout: config.election_timeout,
+        metrics,
+        slow_apply: config.warning_apply_duration,
     };
     Ok(Opened { parts, lock })
 }
@@ -217,6 +222,25 @@ fn first_manifest(
     let manifest = founding_manifest(config, identity, &bootstrap);
     manifest.publish(vfs, directory)?;
     Ok(manifest)
+}
+
+/// What is known of the member before it runs is told at once.
+fn metrics(config: &Config, identity: &Identity) -> Arc<Metrics> {
+    let metrics = Metrics::new(METHODS, config.metrics == MetricsLevel::Extensive);
+    metrics.set_member(identity.member_id.0);
+    let (cluster_version, _) = CLUSTER_VERSION
+        .rsplit_once('.')
+        .expect("the version has three parts");
+    metrics.set_cluster_version(cluster_version);
+    metrics.set_features(config.feature_gates.rows());
+    let quota = &metrics.member.quota_backend_bytes;
+    match quota_bytes(config) {
+        Some(bytes) => quota.set_unsigned(bytes),
+        None => quota.set_signed(-1),
+    }
+    // Auth is not built: its store never changes (contract 6).
+    metrics.member.auth_revision.set_unsigned(1);
+    metrics
 }
 
 fn quota_bytes(config: &Config) -> Option<u64> {

@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{
@@ -13,7 +14,7 @@ use crate::config::{
 };
 use crate::logging::{self, FATAL};
 use crate::version::{ETCD_VERSION, STERNPOST_VERSION};
-use crate::{shutdown, signals};
+use crate::{check_command, shutdown, signals};
 
 /// How often the runtime looks at sockets and timers, in polls of tasks: small, so that nothing
 /// holds a turn (the design's sixth idea).
@@ -105,10 +106,7 @@ fn check(arguments: &[String]) -> ExitCode {
     let [directory] = arguments else {
         return usage_error("check takes one argument, the data directory");
     };
-    print_error(&format!(
-        "cannot check {directory}: the checker is not built yet\n"
-    ));
-    ExitCode::from(2)
+    check_command::run(Path::new(directory))
 }
 
 /// A configuration that makes no sense: etcd's two lines, exit code 1.

@@ -6,6 +6,7 @@
 //! together.
 
 mod bootstrap;
+mod check_command;
 pub mod cli;
 pub mod config;
 pub mod http;

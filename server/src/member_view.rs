@@ -3,6 +3,7 @@
 use storage::apply::command::{Alarm, KeyRange, Range};
 
 use crate::http::{ActiveAlarm, AlarmKind, BoxFuture, MemberView, RaftView};
+use crate::metrics::Metrics;
 use crate::runtime::Handle;
 use crate::version::{CLUSTER_VERSION, STORAGE_VERSION};
 
@@ -62,6 +63,24 @@ impl MemberView for Member {
 
     fn storage_version(&self) -> Option<String> {
         self.has_leader().then(|| STORAGE_VERSION.to_owned())
+    }
+
+    fn refresh(&self, metrics: &Metrics) {
+        let view = self.handle.view();
+        let this = view.identity().member_id;
+        let member = &metrics.member;
+        member.has_leader.set_flag(view.leader().is_some());
+        member.is_leader.set_flag(view.leader() == Some(this));
+        member.proposals_committed.set_unsigned(view.committed());
+        member.proposals_applied.set_unsigned(view.applied());
+        member.current_revision.set_signed(view.revision());
+        member
+            .compact_revision
+            .set_signed(view.compacted_revision());
+        let (total, in_use) = view.size();
+        member.db_total_size.set_unsigned(total);
+        member.db_total_size_in_use.set_unsigned(in_use);
+        member.keys.set_unsigned(view.live_keys());
     }
 
     fn raft(&self) -> RaftView {

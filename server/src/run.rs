@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::bootstrap::{self, Opened};
-use crate::config::{Config, MetricsLevel, Quota};
+use crate::config::{Config, Quota};
 use crate::http::{AccessRules, Endpoints, GrpcFront, client_router, empty_router, metrics_router};
 use crate::member_view::Member;
-use crate::metrics::Metrics;
 use crate::net::{ListenOptions, Listeners};
-use crate::rpc::{self, Context, METHODS, Service};
+use crate::rpc::{self, Context, Service};
 use crate::runtime::{Core, Handle, run_auto_compaction, run_memory_guard, run_warm_up};
+use crate::sd_notify;
 use crate::shutdown::Shutdown;
-use crate::{sd_notify, version};
 
 /// How often readiness is looked at while the log is replayed.
 const READY_POLL: Duration = Duration::from_millis(1);
@@ -28,25 +27,22 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
     let Opened { parts, lock } = bootstrap::open(&config)?;
     let (core, handle) = Core::new(parts);
     let (stop_core, core_stops) = tokio::sync::oneshot::channel::<()>();
-    let core = tokio::spawn(core.run(async {
-        // A dropped sender is a stop as well.
-        drop(core_stops.await);
-    }));
-
-    let metrics = Metrics::new(METHODS, config.metrics == MetricsLevel::Extensive);
-    let member_id = handle.view().identity().member_id;
-    metrics.set_member(member_id.0);
-    metrics.set_cluster_version(version::CLUSTER_VERSION);
-    let endpoints = Endpoints {
-        member: Arc::new(Member::new(handle.clone())),
-        metrics: Arc::clone(&metrics),
-        request_timeout: handle.request_timeout(),
-    };
     let stop = |shutdown: &Shutdown| {
         let shutdown = shutdown.clone();
         async move {
             shutdown.requested().await;
         }
+    };
+    let core = tokio::spawn(core.run(stop(&shutdown), async {
+        // A dropped sender is a stop as well.
+        drop(core_stops.await);
+    }));
+
+    let metrics = Arc::clone(handle.metrics());
+    let endpoints = Endpoints {
+        member: Arc::new(Member::new(handle.clone())),
+        metrics: Arc::clone(&metrics),
+        request_timeout: handle.request_timeout(),
     };
     let probes = listeners
         .metrics
@@ -108,6 +104,8 @@ fn options(config: &Config) -> rpc::Options {
         txn_operations_max: config.max_txn_ops,
         watch_progress_interval: config.watch_progress_notify_interval,
         lease_ttl_seconds_min: i64::try_from(minimum.div_ceil(1000)).unwrap_or(i64::MAX),
+        slow_apply: config.warning_apply_duration,
+        slow_request: config.warning_unary_request_duration,
         quota_bytes: i64::try_from(quota).unwrap_or(i64::MAX),
     }
 }

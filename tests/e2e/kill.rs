@@ -8,11 +8,14 @@
 use std::time::Duration;
 
 use crate::campaign::{Campaign, from_environment};
+use crate::process::is_etcd;
 
 /// Kills with every change; a campaign sets `STERNPOST_E2E_KILLS`.
 const KILLS: u64 = 30;
 /// A compaction every so many lives.
 const COMPACT_EVERY: u64 = 5;
+/// The directory of a killed member checked, every so many lives.
+const CHECK_EVERY: u64 = 3;
 /// A process killed while it starts, every so many lives.
 const KILL_EARLY_EVERY: u64 = 4;
 
@@ -35,6 +38,10 @@ async fn nothing_acknowledged_is_lost_by_kill_9() {
         let pause = Duration::from_millis(20 + campaign.random.below(400));
         tokio::time::sleep(pause).await;
         campaign.kill().await;
+        if life % CHECK_EVERY == 0 && !is_etcd() {
+            let (status, text) = campaign.member.check();
+            assert!(status.success(), "{status}: {text}");
+        }
     }
     campaign.start().await;
     campaign.outlive_short_leases().await;

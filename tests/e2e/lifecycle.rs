@@ -49,6 +49,12 @@ async fn a_second_process_on_a_directory_is_refused() {
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("LOCK"), "names the file: {log}");
     assert!(log.contains("another process"), "names the cause: {log}");
+    let (status, text) = member.rival(other.path()).check();
+    assert_eq!(
+        status.code(),
+        Some(2),
+        "no verdict on a directory in use: {text}"
+    );
     let mut client = Client::connect(member.client_port()).await;
     assert_eq!(client.put("key", b"value".to_vec()).await, 2);
 }
@@ -106,6 +112,12 @@ async fn a_damaged_log_is_refused_with_file_and_offset() {
     }
     member.kill();
     let (path, offset) = flip(&member.data(), b"the value with the number 007");
+    let (status, text) = member.check();
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(
+        text.contains(": offset ") && text.contains("DAMAGED"),
+        "{text}"
+    );
     let (status, log) = member.start_refused();
     assert_eq!(status.code(), Some(1), "{log}");
     let name = path

@@ -55,7 +55,9 @@ impl Member {
     /// Another process on this member's data directory, with ports and a log of its own.
     pub fn rival(&self, directory: &Path) -> Member {
         let rival = Member::new(directory);
-        std::os::unix::fs::symlink(self.data(), rival.data()).expect("a fresh directory");
+        if !rival.data().exists() {
+            std::os::unix::fs::symlink(self.data(), rival.data()).expect("a fresh directory");
+        }
         rival
     }
 
@@ -134,6 +136,19 @@ impl Member {
             child.kill().ok();
             child.wait().expect("the child is ours");
         }
+    }
+
+    /// What `sternpost check` says of the data directory, while the member does not run.
+    pub fn check(&self) -> (ExitStatus, String) {
+        assert!(self.child.is_none(), "the member runs");
+        let output = Command::new(binary())
+            .arg("check")
+            .arg(self.data())
+            .output();
+        let output = output.expect("the program can be started");
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        (output.status, text)
     }
 
     /// Sends SIGTERM and returns how the process ended, which it must do within `limit`.

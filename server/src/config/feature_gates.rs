@@ -141,6 +141,28 @@ impl FeatureGates {
         Ok(())
     }
 
+    /// Name, stage and state of every gate, the two collective ones included.
+    pub fn rows(&self) -> Vec<(String, String, bool)> {
+        let stage = |stage| {
+            if stage == Stage::Alpha {
+                "ALPHA"
+            } else {
+                "BETA"
+            }
+        };
+        // They are instructions rather than gates, and stay off.
+        let mut rows = vec![
+            ("AllAlpha".to_owned(), "ALPHA".to_owned(), false),
+            ("AllBeta".to_owned(), "BETA".to_owned(), false),
+        ];
+        rows.extend(GATES.iter().map(|(gate, name, row_stage, _)| {
+            let name = (*name).to_owned();
+            (name, stage(*row_stage).to_owned(), self.enabled(*gate))
+        }));
+        rows.sort();
+        rows
+    }
+
     /// The lines that `--help` shows for the gates.
     pub fn help_lines() -> Vec<String> {
         let mut lines = vec![

@@ -196,6 +196,7 @@ async fn metrics(State(endpoints): State<Endpoints>) -> Response {
         .iter()
         .map(|alarm| (alarm.member, alarm.kind.name()))
         .collect();
+    endpoints.member.refresh(&endpoints.metrics);
     let text = endpoints.metrics.render(&alarms);
     let format = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
     reply::ok(HeaderValue::from_static(format), text)

@@ -62,6 +62,8 @@ impl MemberView for Member {
     fn storage_version(&self) -> Option<String> {
         (!self.leaderless).then(|| "3.7.0".to_owned())
     }
+    fn refresh(&self, _: &Metrics) {}
+
     fn raft(&self) -> RaftView {
         RaftView {
             member: 1,

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::metrics::Metrics;
+
 /// A future behind a pointer, so that the trait can be used as an object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -66,6 +68,8 @@ pub trait MemberView: Send + Sync + 'static {
     fn cluster_version(&self) -> Option<String>;
     /// The storage version, `3.7.0`; None before it is known.
     fn storage_version(&self) -> Option<String>;
+    /// Brings gauges that mirror the member's state up to date, before a scrape.
+    fn refresh(&self, metrics: &Metrics);
     /// Raft's state.
     fn raft(&self) -> RaftView;
 }

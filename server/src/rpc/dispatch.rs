@@ -4,12 +4,13 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header};
+use kvproto::etcdserverpb as pb;
 use prost::Message;
 use tonic::Status;
 use tower::ServiceExt;
@@ -18,7 +19,7 @@ use super::grpc::{
     BodySender, MessageStream, empty_status, frame_message, read_unary, streaming, unary,
 };
 use super::status::invalid;
-use super::{Context, cluster, health, kv, lease, maintenance, range, snapshot};
+use super::{Context, cluster, health, kv, lease, maintenance, range, slow, snapshot};
 use crate::metrics::{GrpcMethod, MethodKind};
 use crate::runtime::Rejected;
 
@@ -125,21 +126,25 @@ async fn serve(context: Context, request: Request<Body>) -> Response<Body> {
     if let Err(status) = check_metadata(&context, &head.headers) {
         return empty_status(status);
     }
+    let slow_request = context.options.slow_request;
+    let began = Instant::now();
     let call = dispatch(context, head.uri.path(), body);
-    match timeout(&head.headers) {
+    let response = match timeout(&head.headers) {
         None => call.await,
         // Bounds the call until its answer begins; a stream's client ends it itself.
         Some(limit) => match tokio::time::timeout(limit, call).await {
             Ok(response) => response,
             Err(_) => empty_status(Status::deadline_exceeded("context deadline exceeded")),
         },
-    }
+    };
+    slow::log_slow_unary(slow_request, &head, &response, began.elapsed());
+    response
 }
 
 async fn dispatch(context: Context, path: &str, body: Body) -> Response<Body> {
     match path {
         "/etcdserverpb.KV/Range" => match read(&context, body).await {
-            Ok(request) => range::unary_range(&context, request).await,
+            Ok(request) => timed_range(&context, request).await,
             Err(status) => empty_status(status),
         },
         "/etcdserverpb.KV/RangeStream" => match read(&context, body).await {
@@ -175,7 +180,7 @@ async fn dispatch(context: Context, path: &str, body: Body) -> Response<Body> {
             one(&context, body, maintenance::move_leader).await
         }
         "/etcdserverpb.Maintenance/Snapshot" => {
-            match read::<kvproto::etcdserverpb::SnapshotRequest>(&context, body).await {
+            match read::<pb::SnapshotRequest>(&context, body).await {
                 Ok(_) => spawned(|sender| async move { snapshot::stream(context, sender).await }),
                 Err(status) => empty_status(status),
             }
@@ -187,6 +192,14 @@ async fn dispatch(context: Context, path: &str, body: Body) -> Response<Body> {
         },
         _ => empty_status(unknown(path)),
     }
+}
+
+async fn timed_range(context: &Context, request: pb::RangeRequest) -> Response<Body> {
+    let began = Instant::now();
+    let keys = (request.key.clone(), request.range_end.clone());
+    let response = range::unary_range(context, request).await;
+    slow::range_answered(context, &keys, &response, began.elapsed());
+    response
 }
 
 async fn read<M: Message + Default>(context: &Context, body: Body) -> Result<M, Status> {

@@ -1,5 +1,7 @@
 //! Status, alarms, hashes and the like (contract 1.12).
 
+use std::time::Instant;
+
 use kvproto::etcdserverpb as pb;
 use kvproto::etcdserverpb::alarm_request::AlarmAction;
 use storage::apply::Response;
@@ -101,7 +103,10 @@ pub(super) async fn hash(
     _: pb::HashRequest,
 ) -> Result<pb::HashResponse, Status> {
     let view = context.handle.view();
+    let began = Instant::now();
     let hash = snapshot::hash(context).await?;
+    let duration = &context.handle.metrics().member.hash_duration;
+    duration.observe_seconds(began.elapsed());
     Ok(pb::HashResponse {
         header: Some(view.header(view.revision())),
         hash,
@@ -114,10 +119,13 @@ pub(super) async fn hash_kv(
     request: pb::HashKvRequest,
 ) -> Result<pb::HashKvResponse, Status> {
     let view = context.handle.view();
+    let began = Instant::now();
     let result = match context.handle.hash_kv(request.revision).await? {
         HashKvJob::Known(result) => result,
         HashKvJob::Walk(walk) => context.handle.finish_hash_kv(walk).await?,
     };
+    let duration = &context.handle.metrics().member.hash_rev_duration;
+    duration.observe_seconds(began.elapsed());
     Ok(pb::HashKvResponse {
         header: Some(view.header(view.revision())),
         hash: result.hash,

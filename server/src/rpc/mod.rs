@@ -13,6 +13,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod range;
+mod slow;
 mod snapshot;
 pub mod status;
 mod validate;
@@ -44,6 +45,10 @@ pub struct Options {
     pub watch_progress_interval: Duration,
     /// The smallest lease, seconds (contract 1.10).
     pub lease_ttl_seconds_min: i64,
+    /// `--warning-apply-duration`: slower reads are logged.
+    pub slow_apply: Duration,
+    /// `--warning-unary-request-duration`: slower unary calls are logged.
+    pub slow_request: Duration,
     /// `--quota-backend-bytes` as Status shows it.
     pub quota_bytes: i64,
 }

@@ -37,6 +37,8 @@ pub(super) async fn stream(context: Context, sender: BodySender) {
     match send_all(&context, &sender).await {
         Ok(total_bytes) => {
             let took = started.elapsed();
+            let duration = &context.handle.metrics().member.backend_snapshot_duration;
+            duration.observe_seconds(took);
             tracing::info!(
                 total_bytes,
                 ?took,

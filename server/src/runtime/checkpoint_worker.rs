@@ -5,9 +5,10 @@
 //! Invariants: jobs are done in order; a failure of the checkpoint thread ends the
 //! process. Limits: one checkpoint and one spare at a time, [`PAUSE`] between runs.
 
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use storage::checkpoint::{CheckpointJob, Checkpointer, ColdValue, MOVED_BYTES_MAX, Manifest};
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use super::checkpoints::Move;
 use super::die;
 use super::values::Values;
+use crate::metrics::Metrics;
 
 /// Between two sorted runs, so that the log's flushes get their turn on the disk.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -49,17 +51,20 @@ pub(super) struct CheckpointWorker {
 
 impl CheckpointWorker {
     /// Starts the threads.
-    pub(super) fn start(mut checkpointer: Checkpointer) -> CheckpointWorker {
+    pub(super) fn start(mut checkpointer: Checkpointer, metrics: Arc<Metrics>) -> CheckpointWorker {
         let (work, to_do) = sync_channel::<Work>(1);
         let (spares, to_prepare) = sync_channel::<SpareJob>(1);
         let (report, done) = mpsc::channel(2);
         let report_spare = report.clone();
         spawn("checkpoint", move || {
             for work in to_do {
+                let began = Instant::now();
                 let manifest = match make(&mut checkpointer, work) {
                     Ok(manifest) => manifest,
                     Err(fatal) => die(&fatal),
                 };
+                let duration = &metrics.member.backend_commit_duration;
+                duration.observe_seconds(began.elapsed());
                 if report
                     .blocking_send(Done::Checkpoint(Box::new(manifest)))
                     .is_err()

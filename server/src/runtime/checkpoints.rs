@@ -16,6 +16,8 @@ use storage::checkpoint::{CheckpointJob, Checkpointer, Manifest};
 use storage::raft_log::Spare;
 use storage::types::{KeyValueRef, Place, RecordMeta, Revision, SegmentNumber};
 
+use crate::metrics::Metrics;
+
 use super::checkpoint_worker::{CheckpointWorker, Done, Work};
 use super::core_loop::Core;
 use super::die;
@@ -65,10 +67,10 @@ struct Collecting {
 }
 
 impl Checkpoints {
-    pub(super) fn new(checkpointer: Checkpointer) -> Checkpoints {
+    pub(super) fn new(checkpointer: Checkpointer, metrics: Arc<Metrics>) -> Checkpoints {
         let published = checkpointer.published().clone();
         Checkpoints {
-            worker: CheckpointWorker::start(checkpointer),
+            worker: CheckpointWorker::start(checkpointer, metrics),
             published,
             dropped: Vec::new(),
             inherited: false,

@@ -30,12 +30,14 @@ use super::limits::{
     REQUESTS_WAITING_MAX,
 };
 use super::maintenance::Maintenance;
+use super::meters::Meters;
 use super::pins::{Pin, Pins};
 use super::proposals::Proposals;
 use super::reads::PageCounts;
 use super::requests::{Applied, Reply, Request};
 use super::values::Values;
 use super::view::{Identity, View};
+use crate::metrics::Metrics;
 use crate::node::{AppendNumber, Input, Node};
 use crate::watch::Hub;
 
@@ -58,6 +60,10 @@ pub struct Parts {
     pub tick: Duration,
     /// For the request timeout.
     pub election_timeout: Duration,
+    /// What is counted and timed.
+    pub metrics: Arc<Metrics>,
+    /// `--warning-apply-duration`.
+    pub slow_apply: Duration,
 }
 
 /// What is being flushed.
@@ -81,6 +87,7 @@ pub struct Core {
     pub(super) lessor: Lessor,
     pub(super) page_counts: PageCounts,
     pub(super) maintenance: Maintenance,
+    pub(super) meters: Meters,
     pub(super) checkpoints: Checkpoints,
     requests: mpsc::Receiver<Request>,
     flusher: Flusher,
@@ -104,6 +111,8 @@ impl Core {
             checkpointer,
             tick,
             election_timeout,
+            metrics,
+            slow_apply,
         } = parts;
         let view = Arc::new(View::new(identity));
         let hub = Arc::new(Hub::new(machine.mvcc().current_revision()));
@@ -116,6 +125,7 @@ impl Core {
             values.clone(),
             stopping,
             election_timeout,
+            Arc::clone(&metrics),
         );
         let mut lessor = Lessor::default();
         let now = Instant::now();
@@ -134,9 +144,10 @@ impl Core {
             lessor,
             page_counts: PageCounts::default(),
             maintenance: Maintenance::default(),
-            checkpoints: Checkpoints::new(checkpointer),
+            meters: Meters::new(Arc::clone(&metrics), slow_apply),
+            checkpoints: Checkpoints::new(checkpointer, Arc::clone(&metrics)),
             requests,
-            flusher: Flusher::start(),
+            flusher: Flusher::start(metrics),
             in_flight: None,
             last_flush: now,
             tick,
@@ -150,19 +161,27 @@ impl Core {
         (core, handle)
     }
 
-    /// Runs until `shutdown` completes and what is being flushed is durable.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+    /// Runs until `shutdown` completes and what is being flushed is durable. From
+    /// `stopping` on streams end, while calls that have begun are answered.
+    pub async fn run(
+        mut self,
+        stopping: impl Future<Output = ()>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let mut ticks = tokio::time::interval(self.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut lease_scan = tokio::time::interval(LEASE_SCAN_INTERVAL);
         lease_scan.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(REQUESTS_PER_TURN);
-        tokio::pin!(shutdown);
+        tokio::pin!(stopping, shutdown);
         loop {
             self.turn();
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
+                () = &mut stopping, if !*self.stop.borrow() => {
+                    self.stop.send_replace(true);
+                }
                 group = self.flusher.flushed(), if self.in_flight.is_some() => {
                     self.group_flushed(group);
                 }
@@ -206,12 +225,14 @@ impl Core {
                 "a single voter has nobody to send to"
             );
             if let Some(append) = output.append {
+                let began = Instant::now();
                 let group = match self.log.append(append.hard_state, &append.entries) {
                     Ok(group) => group,
                     Err(fatal) => die(&fatal),
                 };
                 let flight = InFlight::Append(group.number(), append.number, append.last());
                 self.in_flight = Some(flight);
+                self.meters.encoded(began);
                 self.checkpoints.appended(group.bytes().len() as u64);
                 self.flusher.submit(group);
             }
@@ -219,6 +240,7 @@ impl Core {
         }
         self.view
             .publish_consensus(&self.node, self.machine.applied_index());
+        self.meters.turn(&self.node, self.proposals.waiting());
     }
 
     fn group_flushed(&mut self, group: GroupNumber) {
@@ -290,6 +312,7 @@ impl Core {
                 format!("entry {} cannot be decoded: {error}", entry.index.0),
             )),
         };
+        let began = Instant::now();
         self.bring_in(&envelope.command);
         let data = EntryData {
             bytes: entry.data.clone(),
@@ -303,6 +326,8 @@ impl Core {
             self.checkpoints.inherited();
         }
         let now = Instant::now();
+        self.meters
+            .applied(&envelope.command, &outcome, now - began);
         for change in &outcome.lease_changes {
             match *change {
                 LeaseChange::Granted { lease, ttl_seconds } => {
@@ -470,6 +495,7 @@ impl Core {
         let expired = self
             .lessor
             .take_expired(Instant::now(), EXPIRED_LEASES_PER_SCAN);
+        self.meters.leases_expired(expired.len());
         for lease in expired {
             self.propose_unattended(Command::LeaseRevoke { lease });
         }

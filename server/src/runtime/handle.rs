@@ -1,7 +1,7 @@
 //! The way to the core loop for everyone else. Cheap to clone; any thread.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use storage::apply::command::{Command, Range, Txn};
 use storage::error::Refusal;
@@ -10,6 +10,7 @@ use storage::types::{LeaseId, Revision};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::limits::REQUEST_TIMEOUT_BASE;
+use super::meters::operation;
 use super::pins::Pin;
 use super::requests::{
     Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, MissingValues, OpenedRead,
@@ -17,6 +18,7 @@ use super::requests::{
 };
 use super::values::Values;
 use super::view::View;
+use crate::metrics::Metrics;
 use crate::watch::Hub;
 
 /// Why the core loop did not do what was asked. `rpc::status` knows the gRPC
@@ -52,6 +54,7 @@ pub struct Handle {
     values: Values,
     stop: watch::Receiver<bool>,
     request_timeout: Duration,
+    metrics: Arc<Metrics>,
 }
 
 impl Handle {
@@ -62,6 +65,7 @@ impl Handle {
         values: Values,
         stop: watch::Receiver<bool>,
         election_timeout: Duration,
+        metrics: Arc<Metrics>,
     ) -> Handle {
         let request_timeout = REQUEST_TIMEOUT_BASE + 2 * election_timeout;
         Handle {
@@ -71,6 +75,7 @@ impl Handle {
             values,
             stop,
             request_timeout,
+            metrics,
         }
     }
 
@@ -92,6 +97,12 @@ impl Handle {
         &self.values
     }
 
+    /// What is counted and timed.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// How long an answer may take (contract 8).
     #[must_use]
     pub fn request_timeout(&self) -> Duration {
@@ -110,7 +121,16 @@ impl Handle {
     /// # Errors
     /// `TimedOut` and `Stopped` leave open whether the write happens.
     pub async fn propose(&self, command: Command) -> Result<Applied, Rejected> {
-        self.ask(|reply| Request::Propose { command, reply }).await
+        let began = Instant::now();
+        let operation = operation(&command);
+        let answer = self.ask(|reply| Request::Propose { command, reply }).await;
+        let durations = &self.metrics.request_durations;
+        let duration = durations.of(operation, answer.is_ok());
+        duration.observe_seconds(began.elapsed());
+        if matches!(answer, Err(Rejected::NoLeader | Rejected::TimedOut)) {
+            self.metrics.member.proposals_failed.increment();
+        }
+        answer
     }
 
     /// Evaluates a transaction that only reads.

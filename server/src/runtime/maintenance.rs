@@ -62,10 +62,12 @@ impl Core {
         let compacted = self.machine.mvcc().compacted_revision();
         let floor = self.pins.floor(compacted, Instant::now());
         let mut dropped = Vec::new();
+        let began = Instant::now();
         let more = self
             .machine
             .mvcc_mut()
             .compact_slice(floor, PURGE_SLICE_RECORDS, &mut dropped);
+        self.meters.purged(dropped.len(), began);
         self.checkpoints.purged(dropped);
         self.maintenance.held_back_since = None;
         if more {
@@ -76,6 +78,7 @@ impl Core {
             return;
         }
         self.maintenance.purging = false;
+        self.meters.compaction_ended();
         self.view.publish_store(self.machine.mvcc());
         tracing::info!(
             compact_revision = compacted,
@@ -90,6 +93,7 @@ impl Core {
     /// A compaction was applied: hash what it is going to drop, then purge.
     pub(super) fn compacted(&mut self) {
         self.maintenance.purging = true;
+        self.meters.compaction_began();
         if let Some(walk) = self.machine.mvcc().compaction_hash() {
             let pin = self.pins.pin(walk.pin());
             let walk = Box::new(HashKvWalk {

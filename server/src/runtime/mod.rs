@@ -16,6 +16,7 @@ mod lessor;
 mod limits;
 mod maintenance;
 mod memory_guard;
+mod meters;
 mod pins;
 mod proposals;
 mod reads;

@@ -23,6 +23,11 @@ pub(super) struct Proposals {
 }
 
 impl Proposals {
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// True when no further write is taken now.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= PROPOSALS_WAITING_MAX

@@ -51,6 +51,7 @@ impl Core {
                         first_slice,
                     )?)
                 });
+                self.meters.read();
                 send(reply, answer);
             }
             Request::ReadSlice {
@@ -145,6 +146,7 @@ impl Core {
 
     fn read_txn(&mut self, txn: &Txn, linearizable: bool) -> Result<ReadTxn, Rejected> {
         self.may_read(linearizable)?;
+        let began = Instant::now();
         loop {
             let missing = self.machine.txn_needs(txn);
             if missing.is_empty() {
@@ -153,6 +155,7 @@ impl Core {
             self.install(&missing);
         }
         let result = self.machine.read_txn(txn)?;
+        self.meters.read_txn(txn, &result, began.elapsed());
         let pin = self.pins.pin(self.machine.mvcc().compacted_revision());
         Ok(ReadTxn { result, pin })
     }
@@ -185,7 +188,11 @@ impl Core {
         if !self.node.is_leader() {
             return Err(Rejected::NoLeader);
         }
-        Ok(self.lessor.renew(lease, Instant::now()))
+        let renewed = self.lessor.renew(lease, Instant::now());
+        if renewed.is_some() {
+            self.meters.lease_renewed();
+        }
+        Ok(renewed)
     }
 
     fn lease_state(&self, lease: LeaseId, keys: bool) -> Result<Option<LeaseState>, Rejected> {

@@ -7,6 +7,7 @@
 //! waits for a reader.
 
 mod encode;
+mod gauges;
 mod hub;
 mod range_index;
 mod ring;

@@ -19,6 +19,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::Status;
 
 use super::encode::{ReadyEvent, events_response};
+use super::gauges::Gauges;
 use super::hub::{Hub, Signal};
 use super::range_index::KeyInterval;
 use super::watchers::{Watcher, Watchers};
@@ -75,6 +76,7 @@ pub async fn serve(
         signal: Arc::new(Signal::default()),
         position: handle.view().revision(),
         hub,
+        gauges: Gauges::new(Arc::clone(handle.metrics())),
         handle,
         body,
         options,
@@ -94,6 +96,7 @@ struct Stream {
     /// Every event up to here was given to the synced watchers.
     position: i64,
     hub: Arc<Hub>,
+    gauges: Gauges,
     handle: Handle,
     body: BodySender,
     options: StreamOptions,
@@ -105,6 +108,7 @@ impl Stream {
         let mut half_closed = false;
         let signal = Arc::clone(&self.signal);
         loop {
+            self.gauges.update(&self.watchers);
             let gone = self.body.clone();
             tokio::select! {
                 biased;
@@ -167,6 +171,7 @@ impl Stream {
         };
         self.watchers
             .insert(id, Watcher::new(&request, interval, next));
+        self.gauges.update(&self.watchers);
         let created = WatchResponse {
             header: Some(self.header(published)),
             watch_id: id,
@@ -210,6 +215,7 @@ impl Stream {
         let Some(watcher) = self.watchers.remove(request.watch_id) else {
             return Ok(());
         };
+        self.gauges.update(&self.watchers);
         self.hub.unregister(&watcher.interval, &self.signal);
         let canceled = WatchResponse {
             header: Some(self.header(self.handle.view().revision())),
@@ -457,6 +463,7 @@ impl Stream {
         if events.is_empty() {
             return Ok(());
         }
+        self.gauges.sending(events.len());
         let header = self.header(header_revision);
         let fragment_bytes = self.options.fragment_bytes;
         let watcher = self
@@ -468,7 +475,9 @@ impl Stream {
         let bytes: usize = events.iter().map(|event| event.encoded_len(prev_kv)).sum();
         if !fragment || bytes < fragment_bytes {
             let response = events_response(header, id, false, prev_kv, events)?;
-            return Ok(self.body.send(response).await?);
+            self.body.send(response).await?;
+            self.gauges.sent();
+            return Ok(());
         }
         let mut rest = events;
         while !rest.is_empty() {
@@ -483,6 +492,7 @@ impl Stream {
             self.body.send(response).await?;
             rest = later;
         }
+        self.gauges.sent();
         Ok(())
     }
 

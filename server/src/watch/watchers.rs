@@ -136,6 +136,16 @@ impl Watchers {
         self.by_id.is_empty()
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// How many still catch up.
+    pub(super) fn behind(&self) -> usize {
+        self.behind
+    }
+
     /// True when some watcher still catches up.
     pub(super) fn any_behind(&self) -> bool {
         self.behind > 0

@@ -158,3 +158,31 @@ func TestGarbageFrames(t *testing.T) {
 		t.Fatal("the server has ended")
 	}
 }
+
+// TestTxnThatEndsEtcd sends a transaction that ends etcd 3.7.3 with a panic, found by
+// the oracle: the delete is not seen as overlapping the put, whose key is then gone.
+// The server has to answer, and to go on.
+func TestTxnThatEndsEtcd(t *testing.T) {
+	process := store.MustStart(t, store.UnderTest())
+	if store.IsEtcd() {
+		t.Skip("it would end")
+	}
+	client := process.MustDial(t)
+	put(t, client, "d", []byte("v"))
+	for _, one := range []*pb.PutRequest{
+		{Key: []byte("d"), Value: []byte("w"), IgnoreLease: true}, {Key: []byte("d"), IgnoreValue: true},
+	} {
+		_, err := client.KV.Txn(t.Context(), &pb.TxnRequest{Success: []*pb.RequestOp{
+			{Request: &pb.RequestOp_RequestDeleteRange{
+				RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}}},
+			{Request: &pb.RequestOp_RequestPut{RequestPut: one}},
+		}})
+		if code := status.Code(err); code != codes.OK && code != codes.InvalidArgument {
+			t.Fatalf("answered with %v", err)
+		}
+		reply, err := client.KV.Range(t.Context(), &pb.RangeRequest{Key: []byte("d")})
+		if err != nil || reply.Count != 1 {
+			t.Fatalf("afterwards: %v %v", reply, err)
+		}
+	}
+}

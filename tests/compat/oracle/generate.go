@@ -85,6 +85,7 @@ func (g *generator) next() Operation {
 		{10, g.watchCancel},
 		{6, g.watchProgress},
 		{2, g.streamEnd},
+		{1, func() Operation { return Operation{Kind: Restart, Request: &pb.WatchRequest{}} }},
 		{4, func() Operation { return Operation{Kind: Settle, Request: &pb.WatchRequest{}} }},
 	}
 	total := 0

@@ -51,6 +51,8 @@ const (
 	WatchHalfClose Kind = "WatchHalfClose"
 	// WatchClose cancels the stream.
 	WatchClose Kind = "WatchClose"
+	// Restart kills both servers and starts them again on their data. Streams end.
+	Restart Kind = "Restart"
 	// Settle waits until every watcher has all its events, and compares them.
 	Settle Kind = "Settle"
 )
@@ -82,6 +84,7 @@ var requestOf = map[Kind]func() proto.Message{
 	WatchEmpty:      func() proto.Message { return &pb.WatchRequest{} },
 	WatchHalfClose:  func() proto.Message { return &pb.WatchRequest{} },
 	WatchClose:      func() proto.Message { return &pb.WatchRequest{} },
+	Restart:         func() proto.Message { return &pb.WatchRequest{} },
 	Settle:          func() proto.Message { return &pb.WatchRequest{} },
 }
 

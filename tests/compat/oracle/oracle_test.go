@@ -61,7 +61,11 @@ func startPair(directory string) (*pair, error) {
 			started.close()
 			return nil, err
 		}
-		started.targets[i], err = Dial(name, started.processes[i].Endpoint())
+		process := started.processes[i]
+		started.targets[i], err = Dial(name, process.Endpoint(), func() error {
+			process.Kill()
+			return process.Restart()
+		})
 		if err != nil {
 			started.close()
 			return nil, err

@@ -92,7 +92,7 @@ func (r *run) step(operation Operation) (succeeded bool, divergence *Divergence)
 func (r *run) mustSettle(operation Operation) bool {
 	r.sinceJudge++
 	switch operation.Kind {
-	case Settle, Compact, WatchCancel, WatchProgress, WatchClose:
+	case Settle, Compact, WatchCancel, WatchProgress, WatchClose, Restart:
 	default:
 		if r.sinceJudge < settleEvery {
 			return false
@@ -121,7 +121,13 @@ func (r *run) execute(operation Operation, expectReply bool) [2]Outcome {
 	var outcomes [2]Outcome
 	var both sync.WaitGroup
 	for i, target := range r.targets {
-		both.Go(func() { outcomes[i] = target.Execute(operation, expectReply) })
+		both.Go(func() {
+			if operation.Kind == Restart {
+				outcomes[i] = target.Restart(r.model.current)
+			} else {
+				outcomes[i] = target.Execute(operation, expectReply)
+			}
+		})
 	}
 	both.Wait()
 	return outcomes

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -47,10 +48,12 @@ type Target struct {
 	memberID    uint64
 	ctx         context.Context
 	cancel      context.CancelFunc
+	// restart kills the process and starts it again, on the same address.
+	restart func() error
 }
 
 // Dial connects to a server that has just been started on an empty directory.
-func Dial(name, endpoint string) (*Target, error) {
+func Dial(name, endpoint string, restart func() error) (*Target, error) {
 	connection, err := grpc.NewClient("passthrough:///"+endpoint,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(
@@ -62,7 +65,7 @@ func Dial(name, endpoint string) (*Target, error) {
 		Name: name, connection: connection,
 		kv: pb.NewKVClient(connection), lease: pb.NewLeaseClient(connection),
 		maintenance: pb.NewMaintenanceClient(connection), cluster: pb.NewClusterClient(connection),
-		watch: pb.NewWatchClient(connection), streams: map[int]*watchStream{},
+		watch: pb.NewWatchClient(connection), streams: map[int]*watchStream{}, restart: restart,
 	}
 	target.ctx, target.cancel = context.WithCancel(context.Background())
 	reply, err := target.maintenance.Status(target.ctx, &pb.StatusRequest{}, grpc.WaitForReady(true))
@@ -70,15 +73,59 @@ func Dial(name, endpoint string) (*Target, error) {
 		return nil, fmt.Errorf("status of %s: %w", name, err)
 	}
 	target.memberID = reply.GetHeader().GetMemberId()
-	target.history, err = openWatchStream(target.ctx, target.watch)
+	return target, target.watchEverything(1, nil)
+}
+
+// watchEverything opens the watch over the whole history. The events that are known
+// already come first in its log.
+func (t *Target) watchEverything(from int64, known []event) error {
+	var err error
+	if t.history, err = openWatchStream(t.ctx, t.watch); err != nil {
+		return err
+	}
+	everything := &pb.WatchCreateRequest{Key: []byte{0}, RangeEnd: []byte{0}, StartRevision: from}
+	if outcome := t.history.create(everything); outcome.Fault != "" {
+		return fmt.Errorf("%s does not let itself be watched: %s", t.Name, outcome.Fault)
+	}
+	t.history.mutex.Lock()
+	defer t.history.mutex.Unlock()
+	log := t.history.live[0]
+	if log == nil {
+		return fmt.Errorf("%s refuses a watch from revision %d", t.Name, from)
+	}
+	log.events = append(slices.Clone(known), log.events...)
+	return nil
+}
+
+// Restart kills the server, starts it again and takes up the watch over everything.
+func (t *Target) Restart(current int64) Outcome {
+	t.history.mutex.Lock()
+	var known []event
+	if log := t.history.live[0]; log != nil {
+		known = log.events
+	}
+	t.history.mutex.Unlock()
+	for number, stream := range t.streams {
+		stream.cancel()
+		delete(t.streams, number)
+	}
+	t.history.cancel()
+	t.keepAlive = nil
+	if err := t.restart(); err != nil {
+		return Outcome{Fault: err.Error()}
+	}
+	t.connection.ResetConnectBackoff()
+	reply, err := t.maintenance.Status(t.ctx, &pb.StatusRequest{}, grpc.WaitForReady(true))
 	if err != nil {
-		return nil, err
+		return failure(err)
 	}
-	everything := &pb.WatchCreateRequest{Key: []byte{0}, RangeEnd: []byte{0}, StartRevision: 1}
-	if outcome := target.history.create(everything); outcome.Code != codes.OK {
-		return nil, fmt.Errorf("%s does not let itself be watched: %s", name, outcome.Text)
+	if reply.GetHeader().GetMemberId() != t.memberID {
+		return Outcome{Fault: "the member id has changed"}
 	}
-	return target, nil
+	if err := t.watchEverything(current+1, known); err != nil {
+		return Outcome{Fault: err.Error()}
+	}
+	return Outcome{Reply: reply}
 }
 
 // Close ends all streams and the connection.
@@ -179,88 +226,4 @@ func (t *Target) rangeStream(ctx context.Context, request *pb.RangeRequest) Outc
 		return Outcome{Fault: "the last chunk has no header"}
 	}
 	return Outcome{Reply: merged}
-}
-
-func (t *Target) grant(ctx context.Context, kind Kind, request *pb.LeaseGrantRequest) Outcome {
-	reply, err := t.lease.LeaseGrant(ctx, request)
-	if err != nil {
-		return failure(err)
-	}
-	switch kind {
-	case LeaseGrantAny:
-		if reply.ID <= 0 {
-			return Outcome{Fault: fmt.Sprintf("the server picked the lease id %d", reply.ID)}
-		}
-		if _, err := t.lease.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: reply.ID}); err != nil {
-			return failure(err)
-		}
-		reply.ID = 1
-	case LeaseExpire:
-		return t.expire(ctx, reply)
-	}
-	return Outcome{Reply: reply}
-}
-
-// expire attaches a key to a short lease and waits until both are gone.
-func (t *Target) expire(ctx context.Context, lease *pb.LeaseGrantResponse) Outcome {
-	key := []byte("expiring")
-	put, err := t.kv.Put(ctx, &pb.PutRequest{Key: key, Value: []byte("x"), Lease: lease.ID})
-	if err != nil {
-		return failure(err)
-	}
-	granted := time.Now()
-	for {
-		reply, err := t.kv.Range(ctx, &pb.RangeRequest{Key: key})
-		if err != nil {
-			return failure(err)
-		}
-		if reply.Count == 0 {
-			break
-		}
-		if reply.Header.Revision != put.Header.Revision {
-			return Outcome{Fault: "a revision was taken while a lease ran out"}
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	// The lease was granted before the put, so one second of slack tells early from due.
-	if early := time.Duration(lease.TTL)*time.Second - time.Since(granted); early > time.Second {
-		return Outcome{Fault: fmt.Sprintf("the key was gone %v before its time", early)}
-	}
-	return outcome(t.lease.LeaseTimeToLive(ctx,
-		&pb.LeaseTimeToLiveRequest{ID: lease.ID, Keys: true}))
-}
-
-// keepLeaseAlive sends one request on a stream that stays open over the run.
-func (t *Target) keepLeaseAlive(request *pb.LeaseKeepAliveRequest) Outcome {
-	if t.keepAlive == nil {
-		stream, err := t.lease.LeaseKeepAlive(t.ctx)
-		if err != nil {
-			return failure(err)
-		}
-		t.keepAlive = stream
-	}
-	if err := t.keepAlive.Send(request); err != nil {
-		t.keepAlive = nil
-		return failure(err)
-	}
-	type received struct {
-		reply *pb.LeaseKeepAliveResponse
-		err   error
-	}
-	answer := make(chan received, 1)
-	stream := t.keepAlive
-	go func() {
-		reply, err := stream.Recv()
-		answer <- received{reply, err}
-	}()
-	select {
-	case got := <-answer:
-		if got.err != nil {
-			t.keepAlive = nil
-		}
-		return outcome(got.reply, got.err)
-	case <-time.After(operationTimeout):
-		t.keepAlive = nil
-		return Outcome{Fault: "a keep-alive was not answered"}
-	}
 }

@@ -104,6 +104,8 @@ func (m *watchModel) note(operation Operation, reply *pb.WatchResponse, targets 
 	switch operation.Kind {
 	case WatchOpen:
 		m.streams[operation.Stream] = &modelStream{watchers: map[int64]*modelWatcher{}}
+	case Restart:
+		m.streams = map[int]*modelStream{}
 	case WatchHalfClose:
 		stream.halfClosed = true
 	case WatchClose:

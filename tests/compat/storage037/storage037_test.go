@@ -34,6 +34,8 @@ var suites = []struct {
 func TestStorage(t *testing.T) {
 	for _, suite := range suites {
 		t.Run(suite.folder, func(t *testing.T) {
+			// They wait most of the time, so they wait together.
+			t.Parallel()
 			binary := store.Tool(suite.binary)
 			store.NeedTools(t, binary, store.UnderTest())
 			calls := filepath.Join(t.TempDir(), "calls")

@@ -190,6 +190,7 @@ func environment() []string {
 	return kept
 }
 
+// waitReady leaves out the alarm check: a member with a CORRUPT alarm serves.
 func (p *Process) waitReady() error {
 	client := &http.Client{Timeout: time.Second}
 	deadline := time.Now().Add(readyTimeout)
@@ -201,7 +202,7 @@ func (p *Process) waitReady() error {
 				p.options.Binary, err, p.LogTail(4096))
 		case <-time.After(readyPoll):
 		}
-		response, err := client.Get(p.URL() + "/readyz")
+		response, err := client.Get(p.URL() + "/readyz?exclude=data_corruption")
 		if err != nil {
 			continue
 		}

@@ -1,0 +1,273 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::failure::Failure;
+use crate::lines::{self, Line, Settings};
+use crate::objects::NAMESPACE_OBJECTS;
+use crate::side_by_side::{Comparison, ROUNDS_MIN};
+
+/// What `bench help` prints.
+pub const HELP: &str = "\
+Measures etcd-compatible stores.
+
+bench side-by-side --etcd BINARY --sternpost BINARY [options]
+    Starts both in turn (A B A B) on empty directories of the same disk and compares them.
+bench run (--endpoint HOST:PORT | --binary BINARY) [options]
+    Runs the lines once, against a running server or one that it starts.
+bench flush-probe [--directory DIR]
+    How fast the disk makes one 4 KiB write durable.
+bench lines
+    The lines that can be run.
+
+Options
+    --lines A,B       only these lines                          (all)
+    --seconds N       measured time of a line                   (5)
+    --objects N       objects that lists work on, x 400         (200000)
+    --keys N          keys that puts and gets work on           (10000)
+    --value-bytes N   bytes of a value                          (1024)
+    --connections N   connections that clients share            (16)
+    --rounds N        rounds of side-by-side, at least 3        (3)
+    --directory DIR   holds the data directories                (./target/bench)
+    --json FILE       also writes the report as JSON
+    --server-flag F   a further flag for every server started here; may be repeated
+";
+
+/// One parsed command line.
+#[derive(Debug)]
+pub enum Action {
+    Help,
+    Lines,
+    FlushProbe {
+        directory: PathBuf,
+    },
+    Run {
+        target: Target,
+        lines: Vec<Line>,
+        settings: Settings,
+        json: Option<PathBuf>,
+    },
+    SideBySide {
+        comparison: Comparison,
+        json: Option<PathBuf>,
+    },
+}
+
+/// What `bench run` measures.
+#[derive(Debug)]
+pub enum Target {
+    Endpoint(String),
+    Binary {
+        binary: PathBuf,
+        flags: Vec<String>,
+        directory: PathBuf,
+    },
+}
+
+#[derive(Debug)]
+struct Options {
+    etcd: Option<PathBuf>,
+    sternpost: Option<PathBuf>,
+    endpoint: Option<String>,
+    binary: Option<PathBuf>,
+    flags: Vec<String>,
+    directory: PathBuf,
+    rounds: usize,
+    settings: Settings,
+    lines: Vec<String>,
+    json: Option<PathBuf>,
+}
+
+fn refuse<T>(message: String) -> Result<T, Failure> {
+    Err(Failure::Refused(format!(
+        "{message}; `bench help` says more"
+    )))
+}
+
+/// Parses the words after the program's name.
+///
+/// # Errors
+/// When they name no action, or an option without a usable value.
+pub fn parse(words: &[String]) -> Result<Action, Failure> {
+    let Some((action, rest)) = words.split_first() else {
+        return Ok(Action::Help);
+    };
+    if rest.iter().any(|word| word == "--help") {
+        return Ok(Action::Help);
+    }
+    let options = options(rest)?;
+    match action.as_str() {
+        "help" | "--help" | "-h" => Ok(Action::Help),
+        "lines" => Ok(Action::Lines),
+        "flush-probe" => Ok(Action::FlushProbe {
+            directory: options.directory,
+        }),
+        "run" => run(options),
+        "side-by-side" => side_by_side(options),
+        other => refuse(format!("there is no action {other}")),
+    }
+}
+
+fn run(options: Options) -> Result<Action, Failure> {
+    let Options {
+        flags, directory, ..
+    } = options;
+    let mut names = options.lines;
+    let target = match (options.endpoint, options.binary) {
+        (Some(endpoint), None) => {
+            if names.is_empty() {
+                let foreign = ["start-empty", "restart"];
+                let all = lines::LINES.iter().map(|line| line.name);
+                names = all
+                    .filter(|name| !foreign.contains(name))
+                    .map(str::to_owned)
+                    .collect();
+            }
+            let endpoint = endpoint.strip_prefix("http://").unwrap_or(&endpoint);
+            Target::Endpoint(endpoint.trim_end_matches('/').to_owned())
+        }
+        (None, Some(binary)) => Target::Binary {
+            binary,
+            flags,
+            directory,
+        },
+        _ => return refuse("give either --endpoint or --binary".to_owned()),
+    };
+    let (settings, json) = (options.settings, options.json);
+    Ok(Action::Run {
+        target,
+        lines: lines::select(&names)?,
+        settings,
+        json,
+    })
+}
+
+fn side_by_side(options: Options) -> Result<Action, Failure> {
+    let (Some(etcd), Some(sternpost)) = (options.etcd, options.sternpost) else {
+        return refuse("give both --etcd and --sternpost".to_owned());
+    };
+    let comparison = Comparison {
+        etcd,
+        sternpost,
+        flags: options.flags,
+        directory: options.directory,
+        rounds: options.rounds,
+        settings: options.settings,
+        lines: lines::select(&options.lines)?,
+    };
+    Ok(Action::SideBySide {
+        comparison,
+        json: options.json,
+    })
+}
+
+fn options(words: &[String]) -> Result<Options, Failure> {
+    let mut options = Options {
+        etcd: None,
+        sternpost: None,
+        endpoint: None,
+        binary: None,
+        flags: Vec::new(),
+        directory: PathBuf::from("target/bench"),
+        rounds: ROUNDS_MIN,
+        settings: Settings::default(),
+        lines: Vec::new(),
+        json: None,
+    };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (word.as_str(), words.next().cloned()),
+        };
+        let Some(value) = value else {
+            return refuse(format!("{name} needs a value"));
+        };
+        set(&mut options, name, value)?;
+    }
+    Ok(options)
+}
+
+fn set(options: &mut Options, name: &str, value: String) -> Result<(), Failure> {
+    let settings = &mut options.settings;
+    match name {
+        "--etcd" => options.etcd = Some(value.into()),
+        "--sternpost" => options.sternpost = Some(value.into()),
+        "--endpoint" => options.endpoint = Some(value),
+        "--binary" => options.binary = Some(value.into()),
+        "--server-flag" => options.flags.push(value),
+        "--directory" => options.directory = value.into(),
+        "--json" => options.json = Some(value.into()),
+        "--lines" => options.lines.extend(value.split(',').map(str::to_owned)),
+        "--rounds" => options.rounds = number(name, &value)?,
+        "--seconds" => settings.length = Duration::from_secs(number(name, &value)?),
+        "--keys" => settings.keys = number(name, &value)?,
+        "--value-bytes" => settings.value_bytes = number(name, &value)?,
+        "--connections" => settings.connections = number(name, &value)?,
+        "--objects" => {
+            settings.objects = number(name, &value)?;
+            if !settings.objects.is_multiple_of(NAMESPACE_OBJECTS) {
+                return refuse(format!(
+                    "--objects must be a multiple of {NAMESPACE_OBJECTS}"
+                ));
+            }
+        }
+        _ => return refuse(format!("there is no option {name}")),
+    }
+    Ok(())
+}
+
+/// A number above zero.
+fn number<N: std::str::FromStr + PartialEq + Default>(
+    name: &str,
+    value: &str,
+) -> Result<N, Failure> {
+    match value.parse() {
+        Ok(number) if number != N::default() => Ok(number),
+        _ => refuse(format!("{name} needs a number above zero, not {value}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Action, Failure> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        parse(&words)
+    }
+
+    #[test]
+    fn actions_and_options_are_read() {
+        let Action::SideBySide { comparison, .. } =
+            parsed("side-by-side --etcd a --sternpost=b --lines count,put-1 --seconds 2").unwrap()
+        else {
+            panic!("another action");
+        };
+        let names: Vec<_> = comparison.lines.iter().map(|line| line.name).collect();
+        assert_eq!(names, ["put-1", "count"]);
+        assert_eq!(comparison.settings.length, Duration::from_secs(2));
+        let Action::Run { lines, .. } = parsed("run --endpoint http://127.0.0.1:2379/").unwrap()
+        else {
+            panic!("another action");
+        };
+        assert!(lines.iter().all(|line| line.name != "restart"));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for line in [
+            "walk",
+            "run",
+            "run --endpoint a:1 --binary b",
+            "run --endpoint a:1 --lines fly",
+            "run --endpoint a:1 --seconds 0",
+            "run --endpoint a:1 --objects 401",
+            "run --endpoint",
+            "side-by-side --etcd a",
+        ] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Gets, lists in all forms, one namespace of many, and the count.
+//!
+//! Invariant: an answer with another number of keys than were written is an error.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kvproto::etcdserverpb::{RangeRequest, RangeResponse};
+
+use super::List;
+use super::closed_loop::{self, Client};
+use super::session::Session;
+use super::writes::{KEY_KIND, OBJECT_KIND, revision};
+use crate::connection::{Connection, Method};
+use crate::failure::Failure;
+use crate::frames::{FieldCounter, frame};
+use crate::measurement::{Measurement, Meter};
+use crate::objects::{self, NAMESPACE_OBJECTS, Random};
+
+/// Keys of a page, as kube-apiserver asks for them.
+const PAGE_KEYS: i64 = 500;
+/// Field `kvs` of a RangeResponse.
+const KEY_VALUES_FIELD: u64 = 2;
+/// Field `range_response` of a RangeStreamResponse.
+const STREAMED_FIELD: u64 = 1;
+
+fn expect_keys(found: u64, expected: u64) -> Result<u64, Failure> {
+    if found == expected {
+        return Ok(found);
+    }
+    Err(Failure::Wrong(format!(
+        "{found} keys where {expected} were written"
+    )))
+}
+
+fn whole(prefix: &str) -> RangeRequest {
+    RangeRequest {
+        key: Bytes::from(prefix.to_owned()),
+        range_end: objects::prefix_end(prefix),
+        ..RangeRequest::default()
+    }
+}
+
+struct GetClient {
+    connection: Connection,
+    random: Random,
+    keys: u64,
+    serializable: bool,
+}
+
+impl Client for GetClient {
+    async fn step(&mut self) -> Result<u64, Failure> {
+        let key = objects::key(KEY_KIND, self.random.below(self.keys));
+        let serializable = self.serializable;
+        let request = RangeRequest {
+            key,
+            serializable,
+            ..RangeRequest::default()
+        };
+        let bytes = self
+            .connection
+            .unary_bytes(Method::Range, frame(&request))
+            .await?;
+        let mut counter = FieldCounter::new(KEY_VALUES_FIELD, None);
+        // The counter reads framed messages; this one has lost its frame already.
+        let mut header = BytesMut::with_capacity(5);
+        header.put_u8(0);
+        header.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        counter.push(&header)?;
+        counter.push(&bytes)?;
+        expect_keys(counter.fields, 1)
+    }
+}
+
+/// Gets of random keys.
+pub async fn get(
+    session: &mut Session,
+    line: &'static str,
+    clients: usize,
+    serializable: bool,
+) -> Result<Measurement, Failure> {
+    session.need_keys().await?;
+    let clients = (0..clients)
+        .map(|number| GetClient {
+            connection: session.connection(number),
+            random: Random::new(number as u64),
+            keys: session.settings.keys,
+            serializable,
+        })
+        .collect();
+    let meter = Meter::start(&session.observed)?;
+    let tally = closed_loop::run(clients, session.settings.length).await;
+    Ok(meter.finish(line, &tally))
+}
+
+struct ListClient {
+    connection: Connection,
+    list: List,
+    objects: u64,
+}
+
+impl ListClient {
+    async fn at_once(&self) -> Result<u64, Failure> {
+        let request = RangeRequest {
+            keys_only: self.list == List::KeysOnly,
+            ..whole(&objects::prefix(OBJECT_KIND))
+        };
+        let (method, descend) = match self.list {
+            List::Stream => (Method::RangeStream, Some(STREAMED_FIELD)),
+            List::Unary | List::KeysOnly | List::Pages => (Method::Range, None),
+        };
+        let counter = FieldCounter::new(KEY_VALUES_FIELD, descend);
+        Ok(self
+            .connection
+            .count(method, frame(&request), counter)
+            .await?
+            .fields)
+    }
+
+    /// All pages at the revision of the first, as kube-apiserver walks them.
+    async fn in_pages(&self) -> Result<u64, Failure> {
+        let mut request = RangeRequest {
+            limit: PAGE_KEYS,
+            ..whole(&objects::prefix(OBJECT_KIND))
+        };
+        let mut found = 0;
+        loop {
+            let page: RangeResponse = self.connection.unary(Method::Range, &request).await?;
+            found += page.kvs.len() as u64;
+            if request.revision == 0 {
+                request.revision = revision(page.header)?;
+            }
+            let last = match page.kvs.last() {
+                Some(last) if page.more => last,
+                _ => return Ok(found),
+            };
+            let mut after = BytesMut::from(&last.key[..]);
+            after.put_u8(0);
+            request.key = after.freeze();
+        }
+    }
+}
+
+impl Client for ListClient {
+    async fn step(&mut self) -> Result<u64, Failure> {
+        let found = match self.list {
+            List::Pages => self.in_pages().await?,
+            List::Unary | List::Stream | List::KeysOnly => self.at_once().await?,
+        };
+        expect_keys(found, self.objects)
+    }
+}
+
+/// Lists of all objects, one after the other; at least one, however long it takes.
+pub async fn list(
+    session: &mut Session,
+    line: &'static str,
+    list: List,
+) -> Result<Measurement, Failure> {
+    session.need_objects().await?;
+    let objects = session.settings.objects;
+    let client = ListClient {
+        connection: session.connection(0),
+        list,
+        objects,
+    };
+    let meter = Meter::start(&session.observed)?;
+    let tally = closed_loop::run(vec![client], session.settings.length).await;
+    Ok(meter.finish(line, &tally))
+}
+
+struct NamespaceClient {
+    connection: Connection,
+    random: Random,
+    namespaces: u64,
+}
+
+impl Client for NamespaceClient {
+    async fn step(&mut self) -> Result<u64, Failure> {
+        let number = self.random.below(self.namespaces);
+        let request = whole(&objects::namespace(OBJECT_KIND, number));
+        let counter = FieldCounter::new(KEY_VALUES_FIELD, None);
+        let counter = self
+            .connection
+            .count(Method::Range, frame(&request), counter)
+            .await?;
+        expect_keys(counter.fields, NAMESPACE_OBJECTS)?;
+        Ok(1)
+    }
+}
+
+/// Lists of random namespaces.
+pub async fn namespace(
+    session: &mut Session,
+    line: &'static str,
+    clients: usize,
+) -> Result<Measurement, Failure> {
+    session.need_objects().await?;
+    let clients = (0..clients)
+        .map(|number| NamespaceClient {
+            connection: session.connection(number),
+            random: Random::new(number as u64),
+            namespaces: session.settings.objects / NAMESPACE_OBJECTS,
+        })
+        .collect();
+    let meter = Meter::start(&session.observed)?;
+    let tally = closed_loop::run(clients, session.settings.length).await;
+    Ok(meter.finish(line, &tally))
+}
+
+struct CountClient {
+    connection: Connection,
+    objects: u64,
+}
+
+impl Client for CountClient {
+    async fn step(&mut self) -> Result<u64, Failure> {
+        let request = RangeRequest {
+            count_only: true,
+            ..whole(&objects::prefix(OBJECT_KIND))
+        };
+        let response: RangeResponse = self.connection.unary(Method::Range, &request).await?;
+        expect_keys(u64::try_from(response.count).unwrap_or(0), self.objects)?;
+        Ok(1)
+    }
+}
+
+/// Counts of all objects.
+pub async fn count(session: &mut Session, line: &'static str) -> Result<Measurement, Failure> {
+    session.need_objects().await?;
+    let objects = session.settings.objects;
+    let client = CountClient {
+        connection: session.connection(0),
+        objects,
+    };
+    let meter = Meter::start(&session.observed)?;
+    let tally = closed_loop::run(vec![client], session.settings.length).await;
+    Ok(meter.finish(line, &tally))
+}

@@ -1,0 +1,249 @@
+//! Puts, transactions as kube-apiserver makes them, and the filling of a store.
+//!
+//! Invariant: a key belongs to one client, so a transaction's compare never loses to another
+//! client; one that fails all the same is an error.
+
+use bytes::Bytes;
+use kvproto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use kvproto::etcdserverpb::request_op::Request;
+use kvproto::etcdserverpb::{
+    Compare, PutRequest, PutResponse, RangeRequest, RequestOp, ResponseHeader, TxnRequest,
+    TxnResponse,
+};
+
+use super::closed_loop::{self, Client};
+use super::session::Session;
+use crate::connection::{Connection, Method};
+use crate::failure::Failure;
+use crate::measurement::{Measurement, Meter, Tally};
+use crate::objects::{self, Random, Values};
+
+/// Keys that puts and gets work on.
+pub const KEY_KIND: &str = "leases";
+/// Objects that lists work on.
+pub const OBJECT_KIND: &str = "pods";
+/// Keys that transactions work on.
+const TRANSACTION_KIND: &str = "configmaps";
+/// Keys that each client of the transaction line updates in turn.
+const KEYS_PER_CLIENT: u64 = 16;
+/// Clients that fill a store.
+const FILL_CLIENTS: usize = 256;
+
+/// The revision in an answer's header, which every answer must have.
+pub fn revision(header: Option<ResponseHeader>) -> Result<i64, Failure> {
+    let revision = header.map_or(0, |header| header.revision);
+    if revision <= 0 {
+        return Err(Failure::Wrong(
+            "the answer's header has no revision".to_owned(),
+        ));
+    }
+    Ok(revision)
+}
+
+async fn put_one(connection: &Connection, key: Bytes, value: Bytes) -> Result<i64, Failure> {
+    let request = PutRequest {
+        key,
+        value,
+        ..PutRequest::default()
+    };
+    revision(
+        connection
+            .unary::<PutResponse>(Method::Put, &request)
+            .await?
+            .header,
+    )
+}
+
+struct PutClient {
+    connection: Connection,
+    random: Random,
+    values: Values,
+    first: u64,
+    keys: u64,
+    last_revision: i64,
+}
+
+impl Client for PutClient {
+    async fn step(&mut self) -> Result<u64, Failure> {
+        let key = objects::key(KEY_KIND, self.first + self.random.below(self.keys));
+        let value = self.values.pick(&mut self.random);
+        let revision = put_one(&self.connection, key, value).await?;
+        if revision <= self.last_revision {
+            return Err(Failure::Wrong(
+                "a later put has no later revision".to_owned(),
+            ));
+        }
+        self.last_revision = revision;
+        Ok(1)
+    }
+}
+
+/// Puts over existing keys, each client on its own share of them.
+pub async fn put(
+    session: &mut Session,
+    line: &'static str,
+    clients: usize,
+) -> Result<Measurement, Failure> {
+    session.need_keys().await?;
+    let share = (session.settings.keys / clients as u64).max(1);
+    let clients = (0..clients)
+        .map(|number| PutClient {
+            connection: session.connection(number),
+            random: Random::new(number as u64),
+            values: session.values.clone(),
+            first: number as u64 * share,
+            keys: share,
+            last_revision: 0,
+        })
+        .collect();
+    let meter = Meter::start(&session.observed)?;
+    let tally = closed_loop::run(clients, session.settings.length).await;
+    Ok(meter.finish(line, &tally))
+}
+
+struct TransactionClient {
+    connection: Connection,
+    random: Random,
+    values: Values,
+    /// Each key with its mod revision.
+    keys: Vec<(Bytes, i64)>,
+    next: usize,
+}
+
+fn operation(request: Request) -> RequestOp {
+    RequestOp {
+        request: Some(request),
+    }
+}
+
+impl Client for TransactionClient {
+    async fn step(&mut self) -> Result<u64, Failure> {
+        self.next = (self.next + 1) % self.keys.len();
+        let value = self.values.pick(&mut self.random);
+        let (key, known) = self.keys.get_mut(self.next).expect("below the length");
+        let put = PutRequest {
+            key: key.clone(),
+            value,
+            ..PutRequest::default()
+        };
+        let get = RangeRequest {
+            key: key.clone(),
+            ..RangeRequest::default()
+        };
+        let request = TxnRequest {
+            compare: vec![Compare {
+                result: CompareResult::Equal.into(),
+                target: CompareTarget::Mod.into(),
+                key: key.clone(),
+                target_union: Some(TargetUnion::ModRevision(*known)),
+                ..Compare::default()
+            }],
+            success: vec![operation(Request::RequestPut(put))],
+            failure: vec![operation(Request::RequestRange(get))],
+        };
+        let response: TxnResponse = self.connection.unary(Method::Transaction, &request).await?;
+        if !response.succeeded {
+            return Err(Failure::Wrong("a guarded update lost to nobody".to_owned()));
+        }
+        *known = revision(response.header)?;
+        Ok(1)
+    }
+}
+
+/// Guarded updates.
+pub async fn transaction(
+    session: &mut Session,
+    line: &'static str,
+    clients: usize,
+) -> Result<Measurement, Failure> {
+    let mut prepared = Vec::new();
+    for number in 0..clients {
+        let connection = session.connection(number);
+        let values = session.values.clone();
+        prepared.push(tokio::spawn(transaction_client(
+            number as u64,
+            connection,
+            values,
+        )));
+    }
+    let mut ready = Vec::new();
+    for client in prepared {
+        ready.push(client.await.expect("a client does not panic")?);
+    }
+    let meter = Meter::start(&session.observed)?;
+    let tally = closed_loop::run(ready, session.settings.length).await;
+    Ok(meter.finish(line, &tally))
+}
+
+async fn transaction_client(
+    number: u64,
+    connection: Connection,
+    values: Values,
+) -> Result<TransactionClient, Failure> {
+    let mut random = Random::new(number);
+    let mut keys = Vec::new();
+    for place in 0..KEYS_PER_CLIENT {
+        let key = objects::key(TRANSACTION_KIND, number * KEYS_PER_CLIENT + place);
+        let value = values.pick(&mut random);
+        let known = put_one(&connection, key.clone(), value).await?;
+        keys.push((key, known));
+    }
+    Ok(TransactionClient {
+        connection,
+        random,
+        values,
+        keys,
+        next: 0,
+    })
+}
+
+/// Puts of the first `count` keys of a kind, each once, in an order that spreads over all of them.
+///
+/// # Errors
+/// When any of them failed: what stands on them would measure something else.
+pub async fn fill(session: &Session, kind: &'static str, count: u64) -> Result<Tally, Failure> {
+    let tasks: Vec<_> = (0..FILL_CLIENTS)
+        .map(|number| {
+            let (connection, values) = (session.connection(number), session.values.clone());
+            tokio::spawn(fill_share(connection, values, kind, number as u64, count))
+        })
+        .collect();
+    let mut tally = Tally::default();
+    for task in tasks {
+        tally.merge(task.await.expect("a client does not panic")?);
+    }
+    Ok(tally)
+}
+
+async fn fill_share(
+    connection: Connection,
+    values: Values,
+    kind: &'static str,
+    first: u64,
+    count: u64,
+) -> Result<Tally, Failure> {
+    let mut random = Random::new(first ^ 0xf111);
+    let mut tally = Tally::default();
+    let mut number = first;
+    while number < count {
+        let begin = std::time::Instant::now();
+        put_one(
+            &connection,
+            objects::key(kind, number),
+            values.pick(&mut random),
+        )
+        .await?;
+        tally.latencies.record(begin.elapsed());
+        tally.operations += 1;
+        number += FILL_CLIENTS as u64;
+    }
+    Ok(tally)
+}
+
+/// The filling of the store with all objects, measured.
+pub async fn load(session: &mut Session, line: &'static str) -> Result<Measurement, Failure> {
+    let meter = Meter::start(&session.observed)?;
+    let loaded = session.need_objects().await?;
+    let again = || Failure::Refused("the objects were loaded before".to_owned());
+    Ok(meter.finish(line, &loaded.ok_or_else(again)?))
+}

@@ -1,0 +1,213 @@
+//! The same put and get over each kind of socket, and HTTP beside it (contract 3.3).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::StatusCode;
+use kvproto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::UnixStream;
+use tokio_rustls::TlsConnector;
+
+use super::client::{self, Client};
+use super::running::{InProcess, flags, free_port, until_listening};
+
+async fn put_and_get(client: &mut Client) {
+    let put = PutRequest {
+        key: "name".into(),
+        value: "sternpost".into(),
+        ..Default::default()
+    };
+    let answer: PutResponse = client.unary("/etcdserverpb.KV/Put", &put).await.unwrap();
+    assert_eq!(answer.header.unwrap().revision, 2);
+    let range = RangeRequest {
+        key: "name".into(),
+        ..Default::default()
+    };
+    let path = "/etcdserverpb.KV/Range";
+    let answer: RangeResponse = client.unary(path, &range).await.unwrap();
+    assert_eq!(answer.count, 1);
+    assert_eq!(&answer.kvs[0].value[..], b"sternpost");
+    assert_eq!(answer.kvs[0].mod_revision, 2);
+}
+
+/// What probes and scrapers ask on the client port.
+async fn plain_endpoints(client: &mut Client) {
+    let health = (
+        StatusCode::OK,
+        "{\"health\":\"true\",\"reason\":\"\"}".to_owned(),
+    );
+    assert_eq!(client.get("/health").await, health);
+    assert_eq!(
+        client.get("/readyz").await,
+        (StatusCode::OK, "ok\n".to_owned())
+    );
+    let (status, version) = client.get("/version").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(version.contains("\"etcdserver\":\"3.7.3\""), "{version}");
+    let (status, page) = client.get("/metrics").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(page.contains("\netcd_mvcc_put_total 1\n"), "{page}");
+}
+
+#[tokio::test]
+async fn plaintext_and_metrics_urls() {
+    let directory = tempfile::tempdir().unwrap();
+    let (port, metrics_port) = (free_port(), free_port());
+    let mut flags = flags(directory.path(), &format!("http://127.0.0.1:{port}"));
+    flags.push(format!(
+        "--listen-metrics-urls=http://127.0.0.1:{metrics_port}"
+    ));
+    let member = InProcess::start(&flags);
+    until_listening(port);
+    let mut client = Client::tcp(port).await;
+    put_and_get(&mut client).await;
+    plain_endpoints(&mut client).await;
+    for port in [port, metrics_port] {
+        assert_eq!(client::get(port, "/readyz").await.0, StatusCode::OK);
+        assert_eq!(client::get(port, "/livez").await.0, StatusCode::OK);
+        assert_eq!(client::get(port, "/health").await.0, StatusCode::OK);
+        let (_, page) = client::get(port, "/metrics").await;
+        assert!(page.contains("\netcd_mvcc_put_total 1\n"), "{page}");
+    }
+    // Contract 3.2: the version is told on the client port only.
+    assert_eq!(client::get(port, "/version").await.0, StatusCode::OK);
+    assert_eq!(
+        client::get(metrics_port, "/version").await.0,
+        StatusCode::NOT_FOUND
+    );
+    member.stop();
+}
+
+#[tokio::test]
+async fn unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("etcd.sock");
+    let url = format!("unix://{}", socket.display());
+    let member = InProcess::start(&flags(&directory.path().join("data"), &url));
+    while UnixStream::connect(&socket).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let mut client = Client::unix(&socket).await;
+    put_and_get(&mut client).await;
+    plain_endpoints(&mut client).await;
+    member.stop();
+}
+
+#[tokio::test]
+async fn tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    let port = free_port();
+    let url = format!("https://127.0.0.1:{port}");
+    let mut flags = flags(&directory.path().join("data"), &url);
+    flags.extend(authority.server_flags());
+    let member = InProcess::start(&flags);
+    until_listening(port);
+    let mut client = Client::tls(port, &authority.connector(None)).await;
+    put_and_get(&mut client).await;
+    plain_endpoints(&mut client).await;
+    member.stop();
+}
+
+#[tokio::test]
+async fn mutual_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    let port = free_port();
+    let url = format!("https://127.0.0.1:{port}");
+    let mut flags = flags(&directory.path().join("data"), &url);
+    flags.extend(authority.server_flags());
+    flags.push("--client-cert-auth".to_owned());
+    flags.push(format!(
+        "--trusted-ca-file={}",
+        authority.path("ca.pem").display()
+    ));
+    let member = InProcess::start(&flags);
+    until_listening(port);
+
+    // In TLS 1.3 the refusal comes after the client's part of the handshake.
+    let mut stranger = Client::tls(port, &authority.connector(None)).await;
+    let range = RangeRequest::default();
+    let path = "/etcdserverpb.KV/Range";
+    let refused = stranger.try_unary::<RangeResponse>(path, &range).await;
+    assert!(
+        refused.is_err(),
+        "served without a certificate: {refused:?}"
+    );
+
+    let mut client = Client::tls(port, &authority.connector(Some("client"))).await;
+    put_and_get(&mut client).await;
+    plain_endpoints(&mut client).await;
+    member.stop();
+}
+
+/// An authority, and a certificate by it for each side, as files.
+struct Authority {
+    directory: PathBuf,
+    certificate: CertificateDer<'static>,
+}
+
+impl Authority {
+    fn new(directory: &Path) -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let authority = Authority {
+            directory: directory.to_owned(),
+            certificate: certificate.der().clone(),
+        };
+        std::fs::write(authority.path("ca.pem"), certificate.pem()).unwrap();
+        let issuer = Issuer::new(params, key);
+        for name in ["server", "client"] {
+            let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.signed_by(&key, &issuer).unwrap();
+            let files = [
+                (format!("{name}.pem"), certificate.pem()),
+                (format!("{name}-key.pem"), key.serialize_pem()),
+            ];
+            for (file, text) in files {
+                std::fs::write(authority.path(&file), text).unwrap();
+            }
+        }
+        authority
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn server_flags(&self) -> [String; 2] {
+        [
+            format!("--cert-file={}", self.path("server.pem").display()),
+            format!("--key-file={}", self.path("server-key.pem").display()),
+        ]
+    }
+
+    fn connector(&self, identity: Option<&str>) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                let path = self.path(&format!("{name}.pem"));
+                let chain = vec![CertificateDer::from_pem_file(path).unwrap()];
+                let path = self.path(&format!("{name}-key.pem"));
+                let key = PrivateKeyDer::from_pem_file(path).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        TlsConnector::from(Arc::new(config))
+    }
+}
