@@ -140,7 +140,8 @@ fn resident_bytes() -> usize {
 }
 
 /// Prints what a superseded record costs when nobody compacts:
-/// `cargo test --release --test model -- --ignored --nocapture overwrites_cost`.
+/// `cargo test --release -p tests --test model -- --ignored --nocapture
+/// overwrites_cost`; the variable OVERWRITES sets how many.
 #[test]
 #[ignore = "a measurement over 2 million overwrites, for release builds"]
 fn overwrites_cost() {
