@@ -26,6 +26,7 @@ Options
     --seconds N       measured time of a line                   (5)
     --objects N       objects that lists work on, x 400         (200000)
     --keys N          keys that puts and gets work on           (10000)
+    --history N       superseded revisions compacted            (240000)
     --value-bytes N   bytes of a value                          (1024)
     --connections N   connections that clients share            (16)
     --rounds N        rounds of side-by-side, at least 3        (3)
@@ -203,6 +204,7 @@ fn set(options: &mut Options, name: &str, value: String) -> Result<(), Failure> 
         "--rounds" => options.rounds = number(name, &value)?,
         "--seconds" => settings.length = Duration::from_secs(number(name, &value)?),
         "--keys" => settings.keys = number(name, &value)?,
+        "--history" => settings.history = number(name, &value)?,
         "--value-bytes" => settings.value_bytes = number(name, &value)?,
         "--connections" => settings.connections = number(name, &value)?,
         "--objects" => {

@@ -26,6 +26,7 @@ pub enum Method {
     RangeStream,
     Put,
     Transaction,
+    Compact,
     Watch,
     LeaseGrant,
     LeaseKeepAlive,
@@ -33,11 +34,12 @@ pub enum Method {
 }
 
 /// In the order of [`Method`].
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 9] = [
     "/etcdserverpb.KV/Range",
     "/etcdserverpb.KV/RangeStream",
     "/etcdserverpb.KV/Put",
     "/etcdserverpb.KV/Txn",
+    "/etcdserverpb.KV/Compact",
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseGrant",
     "/etcdserverpb.Lease/LeaseKeepAlive",
@@ -93,7 +95,7 @@ impl Connection {
     }
 
     /// A unary call with a framed request: the bytes of the answer's message.
-    pub async fn unary_bytes(&self, method: Method, request: Bytes) -> Result<Bytes, Failure> {
+    async fn unary_bytes(&self, method: Method, request: Bytes) -> Result<Bytes, Failure> {
         let mut body = self.answer(method, request).await?;
         let mut buffer = MessageBuffer::default();
         while let Some(chunk) = next_chunk(&mut body).await? {

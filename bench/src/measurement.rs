@@ -69,6 +69,10 @@ pub enum Quantity {
     Median,
     /// 99th percentile in milliseconds.
     P99,
+    /// 99.9th percentile in milliseconds.
+    P999,
+    /// The longest latency in milliseconds.
+    Max,
     /// Server CPU per operation in microseconds.
     ServerCpu,
     /// Peak resident memory in MiB.
@@ -85,10 +89,12 @@ pub enum Quantity {
 
 impl Quantity {
     /// All, in the order of the report.
-    pub const ALL: [Quantity; 9] = [
+    pub const ALL: [Quantity; 11] = [
         Quantity::Rate,
         Quantity::Median,
         Quantity::P99,
+        Quantity::P999,
+        Quantity::Max,
         Quantity::ServerCpu,
         Quantity::PeakMemory,
         Quantity::GrownMemory,
@@ -97,12 +103,31 @@ impl Quantity {
         Quantity::ClientShare,
     ];
 
+    /// Its name for the head of a narrow column; the unit is that of [`Quantity::label`].
+    pub fn short_label(self) -> &'static str {
+        match self {
+            Quantity::Rate => "op/s",
+            Quantity::Median => "p50 ms",
+            Quantity::P99 => "p99 ms",
+            Quantity::P999 => "p99.9 ms",
+            Quantity::Max => "max ms",
+            Quantity::ServerCpu => "CPU us",
+            Quantity::PeakMemory => "RSS MiB",
+            Quantity::GrownMemory => "+RSS MiB",
+            Quantity::Written => "disk KiB",
+            Quantity::Charged => "charged",
+            Quantity::ClientShare => "client",
+        }
+    }
+
     /// Its name with the unit, for a table.
     pub fn label(self) -> &'static str {
         match self {
             Quantity::Rate => "operations/s",
             Quantity::Median => "p50 ms",
             Quantity::P99 => "p99 ms",
+            Quantity::P999 => "p99.9 ms",
+            Quantity::Max => "max ms",
             Quantity::ServerCpu => "server CPU us/op",
             Quantity::PeakMemory => "peak RSS MiB",
             Quantity::GrownMemory => "RSS growth MiB",
@@ -122,6 +147,8 @@ impl Measurement {
             Quantity::Rate => Some(operations / self.seconds),
             Quantity::Median => self.p50_us.map(|us| us / 1e3),
             Quantity::P99 => self.p99_us.map(|us| us / 1e3),
+            Quantity::P999 => self.p999_us.map(|us| us / 1e3),
+            Quantity::Max => self.max_us.map(|us| us / 1e3),
             Quantity::ServerCpu => self.server_cpu_us.map(|us| us / operations),
             Quantity::PeakMemory => self
                 .peak_resident_bytes

@@ -11,6 +11,9 @@ use crate::lines::Line;
 use crate::measurement::{Measurement, Quantity};
 use crate::targets;
 
+/// Above this load average, something else ran before the bench began.
+const QUIET_LOAD_MAX: f64 = 0.5;
+
 /// All that a run gave.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -127,6 +130,15 @@ impl Report {
                 self.rounds
             ),
         );
+        if load_average_before
+            .parse::<f64>()
+            .is_ok_and(|load| load > QUIET_LOAD_MAX)
+        {
+            append(
+                text,
+                "the machine was NOT QUIET: these figures only show that the bench works",
+            );
+        }
         append(
             text,
             &format!("A: etcd {} ({})", self.etcd.version, self.etcd.binary),
@@ -171,12 +183,16 @@ impl Report {
             let etcd = self.etcd.summary(line.name, quantity);
             let sternpost = self.sternpost.summary(line.name, quantity);
             let (etcd_median, own_median) = (etcd.map(|s| s.median), sternpost.map(|s| s.median));
+            let calm = self
+                .sternpost
+                .summary("put-calm", quantity)
+                .map(|s| s.median);
             let mut judged = Vec::new();
             for target in targets::of(line.name)
                 .iter()
                 .filter(|t| t.quantity == quantity)
             {
-                let met = target.is_met(etcd_median, own_median, flush_ms);
+                let met = target.is_met(etcd_median, own_median, flush_ms, calm);
                 let word = match met.filter(|_| !with_errors) {
                     Some(true) => "met",
                     Some(false) => "MISSED",
@@ -244,13 +260,13 @@ impl Report {
 pub fn single(measurements: &[Measurement]) -> String {
     let mut text = format!("{:<22}", "");
     for quantity in Quantity::ALL {
-        text.push_str(&format!("{:>18}", quantity.label()));
+        text.push_str(&format!("{:>10}", quantity.short_label()));
     }
     text.push('\n');
     for one in measurements {
         let mut row = format!("{:<22}", one.line);
         for quantity in Quantity::ALL {
-            row.push_str(&format!("{:>18}", shown(one.quantity(quantity))));
+            row.push_str(&format!("{:>10}", shown(one.quantity(quantity))));
         }
         append(&mut text, &row);
         if one.errors > 0 {

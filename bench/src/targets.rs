@@ -14,6 +14,8 @@ pub enum Bound {
     RatioAtLeast(f64),
     /// Sternpost's figure is at most so many times etcd's.
     RatioAtMost(f64),
+    /// Sternpost's figure is at most so many times its own on the line `put-calm`.
+    OfCalmAtMost(f64),
     /// Sternpost's own figure is at most this.
     AtMost(f64),
     /// Sternpost's figure is at most the raw flush's median plus this.
@@ -41,7 +43,7 @@ const fn ratio_at_most(quantity: Quantity, bound: f64) -> Target {
 
 /// The targets of a line; none for lines that are only shown.
 pub fn of(line: &str) -> &'static [Target] {
-    use Quantity::{GrownMemory, Median, P99, PeakMemory, Rate, ServerCpu, Written};
+    use Quantity::{GrownMemory, Max, Median, P99, P999, PeakMemory, Rate, ServerCpu, Written};
     const QUARTER: f64 = 0.25;
     const PUT: [Target; 3] = [
         ratio_at_least(Rate, 3.0),
@@ -69,7 +71,13 @@ pub fn of(line: &str) -> &'static [Target] {
     const KEEP_ALIVE: [Target; 1] = [ratio_at_most(ServerCpu, 0.5)];
     const RESTART: [Target; 2] = [ratio_at_most(Median, 0.35), ratio_at_most(PeakMemory, 0.8)];
     const START: [Target; 1] = [ratio_at_most(Median, 0.3)];
+    const COMPACTING: [Target; 3] = [
+        target(P99, Bound::OfCalmAtMost(1.3)),
+        target(P999, Bound::OfCalmAtMost(2.0)),
+        target(Max, Bound::AtMost(10.0)),
+    ];
     match line {
+        "put-compacting" => &COMPACTING,
         "put-1" => &PUT_ALONE,
         "put-256" => &PUT,
         "txn-256" => &TRANSACTION,
@@ -96,11 +104,13 @@ impl Target {
         etcd: Option<f64>,
         sternpost: Option<f64>,
         flush_ms: Option<f64>,
+        calm: Option<f64>,
     ) -> Option<bool> {
         let ratio = || Some(sternpost? / etcd?).filter(|ratio| ratio.is_finite());
         match self.bound {
             Bound::RatioAtLeast(bound) => Some(ratio()? >= bound),
             Bound::RatioAtMost(bound) => Some(ratio()? <= bound),
+            Bound::OfCalmAtMost(bound) => Some(sternpost? <= calm? * bound),
             Bound::AtMost(bound) => Some(sternpost? <= bound),
             Bound::AboveFlushAtMost(bound) => Some(sternpost? <= flush_ms? + bound),
         }
@@ -112,6 +122,7 @@ impl Target {
             Bound::RatioAtLeast(bound) => format!(">= {bound} x"),
             Bound::RatioAtMost(bound) if bound >= 0.1 => format!("<= {bound:.2} x"),
             Bound::RatioAtMost(bound) => format!("<= 1/{:.0} x", 1.0 / bound),
+            Bound::OfCalmAtMost(bound) => format!("<= {bound} x calm"),
             Bound::AtMost(bound) => format!("<= {bound}"),
             Bound::AboveFlushAtMost(bound) => format!("<= raw flush + {bound}"),
         }
@@ -125,13 +136,16 @@ mod tests {
     #[test]
     fn a_target_is_met_missed_or_open() {
         let least = ratio_at_least(Quantity::Rate, 3.0);
-        assert_eq!(least.is_met(Some(10.0), Some(30.0), None), Some(true));
-        assert_eq!(least.is_met(Some(10.0), Some(29.0), None), Some(false));
-        assert_eq!(least.is_met(None, Some(29.0), None), None);
-        assert_eq!(least.is_met(Some(0.0), Some(29.0), None), None);
+        assert_eq!(least.is_met(Some(10.0), Some(30.0), None, None), Some(true));
+        assert_eq!(
+            least.is_met(Some(10.0), Some(29.0), None, None),
+            Some(false)
+        );
+        assert_eq!(least.is_met(None, Some(29.0), None, None), None);
+        assert_eq!(least.is_met(Some(0.0), Some(29.0), None, None), None);
         let flush = target(Quantity::Median, Bound::AboveFlushAtMost(0.15));
-        assert_eq!(flush.is_met(None, Some(0.4), Some(0.3)), Some(true));
-        assert_eq!(flush.is_met(None, Some(0.5), Some(0.3)), Some(false));
+        assert_eq!(flush.is_met(None, Some(0.4), Some(0.3), None), Some(true));
+        assert_eq!(flush.is_met(None, Some(0.5), Some(0.3), None), Some(false));
     }
 
     #[test]
@@ -139,6 +153,6 @@ mod tests {
         let with_targets = crate::lines::LINES
             .iter()
             .filter(|line| !of(line.name).is_empty());
-        assert_eq!(with_targets.count(), 18);
+        assert_eq!(with_targets.count(), 19);
     }
 }

@@ -14,7 +14,7 @@ export STORE_BIN=${1:-${STORE_BIN:-$here/../../target/release/sternpost}}
 export STERNPOST_COMPAT_BIN=${STERNPOST_COMPAT_BIN:-$here/bin}
 export GOFLAGS=-mod=readonly
 export ORACLE_OPS=${ORACLE_OPS:-3000} ORACLE_DURATION=${ORACLE_DURATION:-60s}
-suites=${SUITES:-oracle badinput common ctl kube storage037}
+suites=${SUITES:-oracle badinput http common ctl kube storage037}
 if [[ ! -x $STORE_BIN ]]; then
   echo "run.sh: no program at $STORE_BIN; build it with cargo build --release" >&2
   exit 2

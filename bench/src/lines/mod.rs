@@ -37,6 +37,8 @@ pub enum Work {
     FanOut,
     /// From sending a put to its event, at 200 puts a second.
     WatchLatency,
+    /// Puts by one client with much history behind them, while it is compacted or not.
+    PutOverHistory { compacting: bool },
     /// Puts of all objects of the lists.
     Load,
     /// All objects of a kind.
@@ -76,7 +78,7 @@ const fn line(name: &'static str, operation: &'static str, work: Work) -> Line {
 }
 
 /// All lines, in the order in which they run.
-pub const LINES: [Line; 21] = [
+pub const LINES: [Line; 23] = [
     line("start-empty", "start of an empty member", Work::StartEmpty),
     line("put-1", "put, 1 client", Work::Put { clients: 1 }),
     line("put-64", "put, 64 clients", Work::Put { clients: 64 }),
@@ -132,6 +134,16 @@ pub const LINES: [Line; 21] = [
         "watch-latency",
         "put to event, 200 puts/s",
         Work::WatchLatency,
+    ),
+    line(
+        "put-calm",
+        "put, 1 client, 240,000 superseded revisions",
+        Work::PutOverHistory { compacting: false },
+    ),
+    line(
+        "put-compacting",
+        "put, 1 client, while these are compacted",
+        Work::PutOverHistory { compacting: true },
     ),
     line("load", "put of a new key, 256 clients", Work::Load),
     line("list-unary", "key of a unary list", Work::List(List::Unary)),
@@ -203,6 +215,9 @@ async fn measure(session: &mut Session, line: Line) -> Result<Measurement, Failu
         Work::Restart => session.restart(line.name).await,
         Work::Put { clients } => writes::put(session, line.name, clients).await,
         Work::Transaction { clients } => writes::transaction(session, line.name, clients).await,
+        Work::PutOverHistory { compacting } => {
+            writes::put_over_history(session, line.name, compacting).await
+        }
         Work::Load => writes::load(session, line.name).await,
         Work::Get {
             clients,

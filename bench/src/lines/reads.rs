@@ -55,17 +55,12 @@ impl Client for GetClient {
             serializable,
             ..RangeRequest::default()
         };
-        let bytes = self
+        let counter = FieldCounter::new(KEY_VALUES_FIELD, None);
+        let request = frame(&request);
+        let counter = self
             .connection
-            .unary_bytes(Method::Range, frame(&request))
+            .count(Method::Range, request, counter)
             .await?;
-        let mut counter = FieldCounter::new(KEY_VALUES_FIELD, None);
-        // The counter reads framed messages; this one has lost its frame already.
-        let mut header = BytesMut::with_capacity(5);
-        header.put_u8(0);
-        header.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        counter.push(&header)?;
-        counter.push(&bytes)?;
         expect_keys(counter.fields, 1)
     }
 }

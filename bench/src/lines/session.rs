@@ -22,6 +22,8 @@ pub struct Settings {
     pub objects: u64,
     /// Keys that puts and gets work on.
     pub keys: u64,
+    /// Superseded revisions that are compacted beside puts.
+    pub history: u64,
     /// Bytes of a value.
     pub value_bytes: usize,
     /// Connections over which clients are spread.
@@ -34,6 +36,7 @@ impl Default for Settings {
             length: Duration::from_secs(5),
             objects: 200_000,
             keys: 10_000,
+            history: 240_000,
             value_bytes: 1_024,
             connections: 16,
         }
@@ -50,6 +53,7 @@ pub struct Session {
     own: Option<(Launch, ServerProcess)>,
     started_in: Option<Duration>,
     has_keys: bool,
+    has_history: bool,
     has_objects: bool,
 }
 
@@ -105,6 +109,7 @@ impl Session {
             own: None,
             started_in: None,
             has_keys: false,
+            has_history: false,
             has_objects: false,
         }
     }
@@ -137,10 +142,26 @@ impl Session {
     /// Writes each of the keys once, the first time it is asked.
     pub async fn need_keys(&mut self) -> Result<(), Failure> {
         if !self.has_keys {
-            writes::fill(self, writes::KEY_KIND, self.settings.keys).await?;
+            writes::fill(self, writes::KEY_KIND, self.settings.keys, 1).await?;
             self.has_keys = true;
         }
         Ok(())
+    }
+
+    /// Overwrites keys until there is history to compact, the first time it is asked.
+    pub async fn need_history(&mut self) -> Result<(), Failure> {
+        self.need_keys().await?;
+        if !self.has_history {
+            let times = self.settings.history.div_ceil(self.settings.keys);
+            writes::fill(self, writes::KEY_KIND, self.settings.keys, times).await?;
+            self.has_history = true;
+        }
+        Ok(())
+    }
+
+    /// The history is gone.
+    pub fn lose_history(&mut self) {
+        self.has_history = false;
     }
 
     /// Writes all objects, the first time it is asked. Returns what that gave when it did.
@@ -148,7 +169,7 @@ impl Session {
         if self.has_objects {
             return Ok(None);
         }
-        let tally = writes::fill(self, writes::OBJECT_KIND, self.settings.objects).await?;
+        let tally = writes::fill(self, writes::OBJECT_KIND, self.settings.objects, 1).await?;
         self.has_objects = true;
         Ok(Some(tally))
     }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use kvproto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use kvproto::etcdserverpb::request_op::Request;
 use kvproto::etcdserverpb::{
-    Compare, PutRequest, PutResponse, RangeRequest, RequestOp, ResponseHeader, TxnRequest,
-    TxnResponse,
+    CompactionRequest, CompactionResponse, Compare, PutRequest, PutResponse, RangeRequest,
+    RequestOp, ResponseHeader, TxnRequest, TxnResponse,
 };
 
 use super::closed_loop::{self, Client};
@@ -26,6 +26,8 @@ pub const OBJECT_KIND: &str = "pods";
 const TRANSACTION_KIND: &str = "configmaps";
 /// Keys that each client of the transaction line updates in turn.
 const KEYS_PER_CLIENT: u64 = 16;
+/// How many times the length of other lines the puts beside a compaction run.
+const CALM_LENGTHS: u32 = 4;
 /// Clients that fill a store.
 const FILL_CLIENTS: usize = 256;
 
@@ -197,15 +199,25 @@ async fn transaction_client(
     })
 }
 
-/// Puts of the first `count` keys of a kind, each once, in an order that spreads over all of them.
+/// Puts of the first `count` keys of a kind, each so many times, in an order that spreads over all of them.
 ///
 /// # Errors
 /// When any of them failed: what stands on them would measure something else.
-pub async fn fill(session: &Session, kind: &'static str, count: u64) -> Result<Tally, Failure> {
+pub async fn fill(
+    session: &Session,
+    kind: &'static str,
+    count: u64,
+    times: u64,
+) -> Result<Tally, Failure> {
     let tasks: Vec<_> = (0..FILL_CLIENTS)
         .map(|number| {
-            let (connection, values) = (session.connection(number), session.values.clone());
-            tokio::spawn(fill_share(connection, values, kind, number as u64, count))
+            let share = Share {
+                connection: session.connection(number),
+                values: session.values.clone(),
+                kind,
+                count,
+            };
+            tokio::spawn(share.fill(number as u64, times))
         })
         .collect();
     let mut tally = Tally::default();
@@ -215,29 +227,71 @@ pub async fn fill(session: &Session, kind: &'static str, count: u64) -> Result<T
     Ok(tally)
 }
 
-async fn fill_share(
+struct Share {
     connection: Connection,
     values: Values,
     kind: &'static str,
-    first: u64,
     count: u64,
-) -> Result<Tally, Failure> {
-    let mut random = Random::new(first ^ 0xf111);
-    let mut tally = Tally::default();
-    let mut number = first;
-    while number < count {
-        let begin = std::time::Instant::now();
-        put_one(
-            &connection,
-            objects::key(kind, number),
-            values.pick(&mut random),
-        )
-        .await?;
-        tally.latencies.record(begin.elapsed());
-        tally.operations += 1;
-        number += FILL_CLIENTS as u64;
+}
+
+impl Share {
+    async fn fill(self, first: u64, times: u64) -> Result<Tally, Failure> {
+        let mut random = Random::new(first ^ 0xf111);
+        let mut tally = Tally::default();
+        let mut number = first;
+        while number < self.count * times {
+            let begin = std::time::Instant::now();
+            let key = objects::key(self.kind, number % self.count);
+            put_one(&self.connection, key, self.values.pick(&mut random)).await?;
+            tally.latencies.record(begin.elapsed());
+            tally.operations += 1;
+            number += FILL_CLIENTS as u64;
+        }
+        Ok(tally)
     }
-    Ok(tally)
+}
+
+/// Puts by one client over existing keys, with history behind them; when `compacting`, all of it
+/// is compacted meanwhile, and the compaction must have succeeded when the line ends.
+pub async fn put_over_history(
+    session: &mut Session,
+    line: &'static str,
+    compacting: bool,
+) -> Result<Measurement, Failure> {
+    session.need_history().await?;
+    let client = PutClient {
+        connection: session.connection(0),
+        random: Random::new(0xca11),
+        values: session.values.clone(),
+        first: 0,
+        keys: session.settings.keys,
+        last_revision: 0,
+    };
+    let key = objects::key(KEY_KIND, 0);
+    let newest = put_one(&session.connection(1), key, Bytes::from_static(b"newest")).await?;
+    let meter = Meter::start(&session.observed)?;
+    let compaction = compacting.then(|| {
+        session.lose_history();
+        tokio::spawn(compact(session.connection(1), newest))
+    });
+    // Long enough for the tail of the latencies: 20,000 puts at the default length.
+    let tally = closed_loop::run(vec![client], session.settings.length * CALM_LENGTHS).await;
+    let measurement = meter.finish(line, &tally);
+    if let Some(compaction) = compaction {
+        compaction.await.expect("the compaction does not panic")?;
+    }
+    Ok(measurement)
+}
+
+async fn compact(connection: Connection, revision: i64) -> Result<(), Failure> {
+    let request = CompactionRequest {
+        revision,
+        physical: true,
+    };
+    connection
+        .unary::<CompactionResponse>(Method::Compact, &request)
+        .await
+        .map(|_| ())
 }
 
 /// The filling of the store with all objects, measured.

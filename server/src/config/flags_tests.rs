@@ -1,6 +1,6 @@
 //! The table of flags against the help text of a real etcd 3.7.3.
 
-use super::flags::{Kind, all, find};
+use super::flags::{Class, Kind, all, find};
 use super::value::{default_value, parse};
 use super::*;
 
@@ -86,4 +86,44 @@ fn every_default_is_legal_and_every_flag_has_a_help_line() {
             IGNORED_BY_ETCD.split(' ').any(|n| n == flag.name)
         );
     }
+}
+
+/// The lines that the table of flags stands between.
+const PAGE_BEGIN: &str = "<!-- flags: written by a test -->\n";
+const PAGE_END: &str = "<!-- end of flags -->\n";
+
+/// docs/compatibility.md says of every flag whether it means anything here.
+/// `STERNPOST_REGENERATE=1` rewrites it.
+#[test]
+fn the_compatibility_page_tells_what_each_flag_means() {
+    let mut table = "| Flag | Default | Here | |\n|---|---|---|---|\n".to_owned();
+    for flag in all().filter(|flag| flag.class != Class::Ignored) {
+        let class = match flag.class {
+            Class::Meaningful => "as in etcd",
+            Class::Accepted => "changes nothing",
+            Class::Refused => "refused",
+            Class::Ignored => unreachable!("left out above"),
+        };
+        let default = flag.default.replace('|', "\\|");
+        let default = if default.is_empty() {
+            default
+        } else {
+            format!("`{default}`")
+        };
+        let help = flag.help.replace('|', "\\|").replace('<', "\\<");
+        table += &format!("| `{}` | {default} | {class} | {help} |\n", flag.name);
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compatibility.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let begin = page.find(PAGE_BEGIN).expect("the page has the first line") + PAGE_BEGIN.len();
+    let end = page.find(PAGE_END).expect("the page has the last line");
+    if std::env::var_os("STERNPOST_REGENERATE").is_some_and(|value| value == "1") {
+        let rewritten = format!("{}{table}{}", &page[..begin], &page[end..]);
+        std::fs::write(&path, rewritten).unwrap();
+        return;
+    }
+    assert!(
+        page[begin..end] == table,
+        "docs/compatibility.md differs from the table of flags; STERNPOST_REGENERATE=1 rewrites it"
+    );
 }

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use kvproto::etcdserverpb as pb;
 use storage::apply::Response;
 use storage::apply::command::Command;
+use storage::error::Refusal;
 use storage::types::LeaseId;
 use tonic::{Code, Status};
 
 use super::Context;
 use super::grpc::{BodySender, MessageStream, frame_message};
+use super::status::refused;
 use crate::runtime::Rejected;
 
 /// Grants a lease; the id and the raised TTL are chosen here, before the log.
@@ -45,6 +47,10 @@ pub(super) async fn revoke(
     context: &Context,
     request: pb::LeaseRevokeRequest,
 ) -> Result<pb::LeaseRevokeResponse, Status> {
+    if request.id == 0 {
+        // No lease has this id, and the log has no way to write it down.
+        return Err(refused(&Refusal::LeaseNotFound));
+    }
     let lease = LeaseId(request.id);
     let applied = context
         .handle

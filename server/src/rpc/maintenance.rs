@@ -75,13 +75,15 @@ pub(super) async fn status(
     Ok(pb::StatusResponse {
         header: Some(view.header(numbers.revision)),
         version: version::ETCD_VERSION.to_owned(),
-        db_size: signed(numbers.size_total),
+        // The file of an etcd is never empty, so its clients find these fields even
+        // in JSON, which leaves out zeros.
+        db_size: signed(numbers.size_total.max(1)),
         leader: leader.map_or(0, |leader| leader.0),
         raft_index: numbers.committed,
         raft_term: view.term(),
         raft_applied_index: numbers.applied,
         errors,
-        db_size_in_use: signed(numbers.size_in_use),
+        db_size_in_use: signed(numbers.size_in_use.max(1)),
         is_learner: false,
         storage_version: version::STORAGE_VERSION.to_owned(),
         db_size_quota: context.options.quota_bytes,

@@ -517,6 +517,7 @@ impl Reader {
                     let full = std::mem::take(&mut waiting);
                     keys_max = next_keys_max(keys_max, waiting_bytes, message_bytes);
                     waiting_bytes = 0;
+                    let full = self.arranged(full).await;
                     let message = self.stream_message(full).await;
                     sender.send(frame_message(&message)?).await?;
                 }
@@ -540,11 +541,22 @@ impl Reader {
         };
         self.remember_page(last.as_deref(), shown, more, count)
             .await;
-        let rest = self.messages(waiting).await;
+        let rest = self.arranged(waiting).await;
+        let rest = self.messages(rest).await;
         sender
             .send(last_message(&self.summary(more, count), rest)?)
             .await?;
         Ok(())
+    }
+
+    /// A sort target without an order is no custom order: etcd then sorts within
+    /// each message.
+    async fn arranged(&self, mut references: Vec<KeyValueRef>) -> Vec<KeyValueRef> {
+        if self.plan.sorts_by_value() {
+            let values = self.context.handle.values();
+            values.make_resident(&mut references).await;
+        }
+        self.plan.arrange(references).0
     }
 
     async fn stream_message(&self, references: Vec<KeyValueRef>) -> pb::RangeStreamResponse {

@@ -337,7 +337,10 @@ impl Core {
             }
         }
         match envelope.command {
-            Command::Compact { .. } if outcome.result.is_ok() => self.compacted(),
+            Command::Compact { .. } if outcome.result.is_ok() => {
+                // An entry of an earlier boot has an earlier term.
+                self.compacted(entry.term == self.node.term());
+            }
             Command::Alarm { .. } => {
                 self.view
                     .publish_alarms(self.machine.alarms().iter().collect());

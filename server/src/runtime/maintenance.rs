@@ -90,10 +90,15 @@ impl Core {
         }
     }
 
-    /// A compaction was applied: hash what it is going to drop, then purge.
-    pub(super) fn compacted(&mut self) {
+    /// A compaction was applied: hash what it is going to drop, then purge. One that
+    /// is replayed is not hashed again: these hashes end with the process, as etcd's
+    /// do, whether a checkpoint covers the compaction or not.
+    pub(super) fn compacted(&mut self, of_this_boot: bool) {
         self.maintenance.purging = true;
         self.meters.compaction_began();
+        if !of_this_boot {
+            return;
+        }
         if let Some(walk) = self.machine.mvcc().compaction_hash() {
             let pin = self.pins.pin(walk.pin());
             let walk = Box::new(HashKvWalk {

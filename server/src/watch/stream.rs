@@ -148,10 +148,10 @@ impl Stream {
             range_end: request.range_end.clone(),
         };
         let compacted = status::refused(&Refusal::Compacted);
-        let refusal = if interval.is_empty() {
-            Some("mvcc: watcher range is empty")
-        } else if request.start_revision < 0 {
+        let refusal = if request.start_revision < 0 {
             Some(compacted.message())
+        } else if interval.is_empty() {
+            Some("mvcc: watcher range is empty")
         } else {
             None
         };

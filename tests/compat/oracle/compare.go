@@ -134,14 +134,16 @@ func allowTies(request proto.Message, replies [2]proto.Message) {
 // firstChunk is how many keys the first chunk of a RangeStream holds at most.
 const firstChunk = 10
 
-// allowSortedChunks leaves the order of a streamed list open when a sort target is
-// given without an order: etcd then sorts each chunk, whose sizes are its own.
+// allowSortedChunks leaves the key-values of a streamed list open when a sort target
+// is given without an order and the list takes more than one chunk: etcd takes one key
+// more than a chunk holds, sorts, cuts, and goes on behind the last one, so that it
+// repeats keys and leaves out others.
 func allowSortedChunks(asked *pb.RangeRequest, replies [2]proto.Message) {
 	first, ok := replies[0].(*pb.RangeResponse)
 	second, also := replies[1].(*pb.RangeResponse)
-	if ok && also && asked.SortTarget != pb.RangeRequest_KEY && len(first.Kvs) > firstChunk &&
-		slices.Equal(encodedSorted(first.Kvs), encodedSorted(second.Kvs)) {
-		second.Kvs = first.Kvs
+	if ok && also && asked.SortTarget != pb.RangeRequest_KEY &&
+		(max(first.Count, second.Count) > firstChunk || asked.Limit > 0) {
+		second.Kvs, second.More, second.Count = first.Kvs, first.More, first.Count
 	}
 }
 

@@ -88,7 +88,9 @@ func (m *watchModel) plan(operation Operation) (perform, expectReply bool) {
 func (s *modelStream) progressExpected(current int64) (perform, expectReply bool) {
 	expectReply = len(s.watchers) > 0
 	for _, watcher := range s.watchers {
-		if watcher.compacted {
+		if watcher.compacted || watcher.request.StartRevision == current+1 {
+			// etcd does not answer while a watcher waits for the very next revision;
+			// we may: it misses nothing.
 			return false, false
 		}
 		if watcher.request.StartRevision > current {

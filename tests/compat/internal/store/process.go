@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -286,14 +287,18 @@ func (p *Process) LogTail(bytes int) string {
 	return string(content)
 }
 
-// FreePort asks the kernel for a TCP port that nobody listens on.
+// FreePort draws a TCP port that nobody listens on. It lies below those that the
+// kernel gives to outgoing connections, one of which could take it before the
+// program does, and below those of etcd's own tests (20000 and more).
 func FreePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for range 100 {
+		port := 10_000 + rand.IntN(9_000)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return port, listener.Close()
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return 0, errors.New("no free port found between 10000 and 19000")
 }
 
 // IsEtcd says whether the program under test is etcd itself, as it is when the

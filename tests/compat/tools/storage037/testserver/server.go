@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -47,14 +48,18 @@ func NewTestConfig(t testing.TB) *embed.Config {
 	return config
 }
 
+// freeURL draws a port below those that the kernel gives to outgoing connections.
 func freeURL(t testing.TB) url.URL {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(9_000))
+		if listener, err := net.Listen("tcp", address); err == nil {
+			_ = listener.Close()
+			return url.URL{Scheme: "http", Host: address}
+		}
 	}
-	defer listener.Close()
-	return url.URL{Scheme: "http", Host: listener.Addr().String()}
+	t.Fatal("no free port found between 10000 and 19000")
+	return url.URL{}
 }
 
 // RunEtcd starts the program with the configuration as flags and gives a client
