@@ -68,3 +68,15 @@ pub const BOLT_PAGE_BYTES_MAX: u64 = (512 << 20) + (1 << 20);
 /// Deepest bolt tree that is read. A tree of branches with two children each
 /// and 2^32 leaves is no deeper.
 pub const BOLT_DEPTH_MAX: usize = 32;
+
+/// Records per chunk of the timeline. Removing one moves at most 2 KiB; packing
+/// a chunk takes some tens of microseconds.
+pub const TIMELINE_CHUNK_RECORDS: usize = 512;
+
+/// Packing waits for so many evicted records (6 MiB of slots), so that a small
+/// store never packs.
+pub const PACK_WAITING_RECORDS_MIN: usize = 65_536;
+
+/// Packing also waits for this part of all records in the slab: a pass visits
+/// them all, so what it costs per evicted record stays bounded.
+pub const PACK_WAITING_SHARE: usize = 8;

@@ -9,3 +9,5 @@ mod mvcc_checks;
 mod mvcc_model;
 #[cfg(test)]
 mod mvcc_steps;
+#[cfg(test)]
+mod packing;

@@ -1,13 +1,13 @@
 //! `storage::mvcc` against the naive store: random histories of requests,
-//! compactions, purges held back by pins, evictions, warming and restarts.
-//! A twin that never purges, evicts or restarts must agree on the state hash.
+//! compactions, purges held back by pins, evictions, packing, warming, restarts.
+//! A twin that never purges, evicts, packs or restarts must agree on the state hash.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use storage::error::Refusal;
-use storage::mvcc::{Bounds, HashKvResult, HashKvStart, Mvcc, NewValue, Write};
+use storage::mvcc::{Bounds, HashKvResult, HashKvStart, Mvcc, MvccOptions, NewValue, Write};
 use storage::types::{KeyValueRef, LeaseId, Place, Revision};
 
 use crate::mvcc_model::Model;
@@ -19,18 +19,28 @@ pub struct Run {
     pub model: Model,
     pub pins: Vec<i64>,
     pub dropped: BTreeSet<Revision>,
+    options: MvccOptions,
 }
 
-const HOT_BYTES_MAX: u64 = 60;
+/// A store that evicts and packs at once: chunks of few records, no waiting.
+fn options(hot_bytes_max: u64, chunk_records: usize) -> MvccOptions {
+    MvccOptions {
+        hot_bytes_max,
+        chunk_records,
+        pack_waiting_min: 0,
+        pack_waiting_share: usize::MAX,
+    }
+}
 
 impl Run {
-    fn new() -> Self {
+    fn new(options: MvccOptions) -> Self {
         Run {
-            store: Mvcc::with_hot_bytes_max(HOT_BYTES_MAX),
+            store: Mvcc::with_options(options),
             twin: Mvcc::new(),
             model: Model::new(),
             pins: Vec::new(),
             dropped: BTreeSet::new(),
+            options,
         }
     }
 
@@ -54,6 +64,7 @@ impl Run {
             }
             Step::Unpin => drop(self.pins.pop()),
             Step::Evict { budget } => self.evict(*budget),
+            Step::Pack { budget } => self.pack(*budget),
             Step::Warm { scan } => self.warm(*scan),
             Step::Restart { slice } => self.restart(*slice),
             Step::Read {
@@ -190,7 +201,20 @@ impl Run {
         let more = self.store.evict_slice(budget);
         let after = self.store.superseded_resident_bytes();
         assert!(after <= before);
-        assert_eq!(more, after > HOT_BYTES_MAX);
+        assert_eq!(more, after > self.options.hot_bytes_max);
+    }
+
+    fn pack(&mut self, budget: usize) {
+        let figures = |store: &Mvcc| {
+            let resident = store.superseded_resident_bytes();
+            let usage = store.segment_usage().clone();
+            let counts = (store.record_count(), store.live_keys());
+            (store.state_hash(), store.size(), usage, resident, counts)
+        };
+        let before = (figures(&self.store), self.store.packed_count());
+        self.store.pack_slice(budget);
+        assert_eq!(figures(&self.store), before.0, "packing changes no figure");
+        assert!(self.store.packed_count() >= before.1);
     }
 
     fn warm(&mut self, scan: usize) {
@@ -217,7 +241,7 @@ impl Run {
     }
 
     fn restart(&mut self, slice: usize) {
-        let mut loaded = Mvcc::with_hot_bytes_max(HOT_BYTES_MAX);
+        let mut loaded = Mvcc::with_options(self.options);
         let mut after = Revision::default();
         loop {
             let views = self.store.records_slice(after, slice);
@@ -343,8 +367,12 @@ fn put(
 
 proptest! {
     #[test]
-    fn the_store_agrees_with_the_model(steps in prop::collection::vec(a_step(), 1..120)) {
-        let mut run = Run::new();
+    fn the_store_agrees_with_the_model(
+        steps in prop::collection::vec(a_step(), 1..120),
+        hot_bytes_max in prop::sample::select(vec![0, 60]),
+        chunk_records in prop::sample::select(vec![1, 3, 8, 40]),
+    ) {
+        let mut run = Run::new(options(hot_bytes_max, chunk_records));
         for step in &steps {
             run.step(step);
         }

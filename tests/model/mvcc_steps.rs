@@ -40,6 +40,9 @@ pub enum Step {
     Evict {
         budget: usize,
     },
+    Pack {
+        budget: usize,
+    },
     Warm {
         scan: usize,
     },
@@ -106,8 +109,13 @@ pub fn a_step() -> impl Strategy<Value = Step> {
         1 => back().prop_map(|below_current| Step::Pin { below_current }),
         1 => Just(Step::Unpin),
         2 => (1..5_usize).prop_map(|budget| Step::Evict { budget }),
+        3 => (1..30_usize).prop_map(|budget| Step::Pack { budget }),
         1 => (1..9_usize).prop_map(|scan| Step::Warm { scan }),
-        1 => (1..9_usize).prop_map(|slice| Step::Restart { slice }),
+        1 => prop::option::weighted(0.5, 1..9_usize).prop_map(|slice| match slice {
+            Some(slice) => Step::Restart { slice },
+            // All that may go: long chains of packed records.
+            None => Step::Evict { budget: 1000 },
+        }),
         6 => read.prop_map(|(key, range_end, below_current, limit, scan)| {
             Step::Read { key, range_end, below_current, limit, scan }
         }),

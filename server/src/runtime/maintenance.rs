@@ -1,5 +1,5 @@
-//! What the core loop does between requests: purging, eviction, the hash of a
-//! compaction. In slices, one a turn, so that nothing holds the loop.
+//! What the core loop does between requests: purging, eviction, packing, the hash
+//! of a compaction. In slices, one a turn, so that nothing holds the loop.
 //!
 //! Owned by the core loop. Limit: [`PURGE_SLICE_RECORDS`] records a slice.
 
@@ -15,6 +15,7 @@ use super::requests::{HashKvWalk, Reply};
 pub(super) struct Maintenance {
     purging: bool,
     evicting: bool,
+    packing: bool,
     /// Who waits for the purge of which revision.
     waiting: Vec<(i64, Reply<()>)>,
     /// Looked at again on the next tick, since a pin held the purge back.
@@ -30,7 +31,7 @@ impl Maintenance {
         let due = self
             .held_back_since
             .is_none_or(|since| since.elapsed() >= HELD_BACK);
-        (self.evicting && !eviction_is_held) || (self.purging && due)
+        (self.evicting && !eviction_is_held) || self.packing || (self.purging && due)
     }
 
     /// Something was written: superseded values may have to leave memory.
@@ -49,6 +50,11 @@ impl Core {
         if self.maintenance.evicting && !self.checkpoints.holds_eviction() {
             let more = self.machine.mvcc_mut().evict_slice(PURGE_SLICE_RECORDS);
             self.maintenance.evicting = more;
+            self.maintenance.packing = true;
+        }
+        if self.maintenance.packing {
+            let more = self.machine.mvcc_mut().pack_slice(PURGE_SLICE_RECORDS);
+            self.maintenance.packing = more;
         }
         if !self.maintenance.purging {
             return;

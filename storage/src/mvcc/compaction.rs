@@ -10,6 +10,7 @@
 //! leave memory, oldest supersession first, until the rest fits the budget.
 
 use super::records::RecordId;
+use super::timeline::Item;
 use super::{Mvcc, NEVER_COMPACTED, record_bytes};
 use crate::error::Refusal;
 use crate::planted::{Bug, planted};
@@ -59,11 +60,11 @@ impl Mvcc {
         }
         let tombstones_at = |main| self.tombstone_bytes_at(main);
         let before = self.purge.pending_bytes + tombstones_at(self.compacted);
-        let between = self
-            .timeline
-            .garbage_bytes(self.compacted, revision, &self.records, |id| {
-                self.garbage_bytes(id)
-            });
+        let between =
+            self.timeline
+                .garbage_bytes(self.compacted, revision, &self.records, |item| {
+                    self.garbage_bytes(&self.found(item))
+                });
         // Tombstones at exactly the compacted revision are not garbage yet.
         let pending = (before + between).checked_sub(tombstones_at(revision));
         self.purge.pending_bytes = pending.expect("the tombstones at the end are in the sum");
@@ -100,7 +101,7 @@ impl Mvcc {
         );
         let batch = self.batch(self.purge.next, target, budget);
         for &visited in &batch {
-            self.purge.next = after(self.records.get(visited).revision());
+            self.purge.next = after(visited.revision(&self.records));
             self.purge_at(visited, dropped);
         }
         if batch.len() < budget {
@@ -126,10 +127,15 @@ impl Mvcc {
             if self.superseded_bytes <= self.hot_bytes_max {
                 return false;
             }
+            let Item::Slab(visited) = visited else {
+                panic!("what is packed was evicted before");
+            };
             let record = self.records.get(visited);
             self.evicted_before = after(record.revision());
             let previous = record.previous;
             if previous.exists() {
+                assert!(previous.is_slot(), "what is packed was evicted before");
+                self.packing.waiting += 1;
                 let older = self.records.get_mut(previous);
                 self.superseded_bytes -= older.resident_bytes();
                 older.resident = None;
@@ -178,37 +184,57 @@ impl Mvcc {
         after_revision: Revision,
         scan_limit: usize,
     ) -> (Vec<RecordMeta>, Option<Revision>) {
-        let batch = self.batch(after(after_revision), i64::MAX, scan_limit);
-        let missing = |record: &&super::Record| {
-            !record.next.exists() && record.place.length > 0 && record.resident.is_none()
-        };
-        let seen = batch.iter().map(|&id| self.records.get(id));
-        let metas = seen.filter(missing).map(super::Record::meta).collect();
-        let last = batch.last().filter(|_| batch.len() == scan_limit);
-        (metas, last.map(|&id| self.records.get(id).revision()))
+        let (mut metas, mut seen, mut last) = (Vec::new(), 0, None);
+        for found in self.walk(after(after_revision)).take(scan_limit) {
+            seen += 1;
+            last = Some(found.revision());
+            let newest = self.superseded_at(&found).is_none();
+            if newest && found.place.length > 0 && found.resident.is_none() {
+                metas.push(found.meta());
+            }
+        }
+        (metas, last.filter(|_| seen == scan_limit))
     }
 
-    fn purge_at(&mut self, visited: RecordId, dropped: &mut Vec<(Revision, Place)>) {
-        let record = self.records.get(visited);
-        let previous = record.previous;
-        if previous.exists() && !self.records.get(previous).tombstone {
-            self.drop_record(previous, dropped);
-        }
-        let record = self.records.get(visited);
+    fn purge_at(&mut self, visited: Item, dropped: &mut Vec<(Revision, Place)>) {
+        let record = self.found(visited);
+        let older = self.previous_item(&record);
         let at_target = planted(Bug::DropTombstone) && record.main() == self.purge.target;
-        if record.tombstone && (record.main() < self.purge.target || at_target) {
+        let ends = record.tombstone && (record.main() < self.purge.target || at_target);
+        if let Some(older) = older
+            && !self.found(older).tombstone
+        {
+            self.drop_record(older, dropped);
+        }
+        if ends {
             self.drop_record(visited, dropped);
         }
     }
 
-    fn drop_record(&mut self, doomed: RecordId, dropped: &mut Vec<(Revision, Place)>) {
-        let record = self.records.remove(doomed);
-        let (revision, bytes) = (record.revision(), record_bytes(&record));
+    fn drop_record(&mut self, doomed: Item, dropped: &mut Vec<(Revision, Place)>) {
+        let revision = doomed.revision(&self.records);
         assert!(
             revision.main <= self.compacted,
             "only what is compacted is purged"
         );
+        let (place, bytes) = match doomed {
+            Item::Slab(id) => self.drop_from_slab(revision, id),
+            Item::Packed(_) => self.drop_packed(revision),
+        };
+        self.usage.subtract(place);
+        self.total_bytes -= bytes;
+        let pending = self.purge.pending_bytes.checked_sub(bytes);
+        self.purge.pending_bytes = pending.expect("what is purged was counted at the compaction");
+        dropped.push((revision, place));
+    }
+
+    fn drop_from_slab(&mut self, revision: Revision, doomed: RecordId) -> (Place, u64) {
+        let record = self.records.remove(doomed);
         self.timeline.remove(revision, doomed);
+        if let Some(chain) = record.previous.chain() {
+            self.chains.get_mut(chain).above = record.next;
+            assert!(record.next.exists(), "a packed record is purged before");
+        }
         if record.next.exists() {
             self.superseded_bytes -= record.resident_bytes();
         } else {
@@ -219,30 +245,23 @@ impl Mvcc {
             );
             self.keys.remove(&record.key);
         }
-        self.usage.subtract(record.place);
-        self.total_bytes -= bytes;
-        let pending = self.purge.pending_bytes.checked_sub(bytes);
-        self.purge.pending_bytes = pending.expect("what is purged was counted at the compaction");
-        dropped.push((revision, record.place));
+        (record.place, record_bytes(&record))
     }
 
     /// The next records from `start` on, up to main revision `upto`.
-    fn batch(&self, start: Revision, upto: i64, limit: usize) -> Vec<RecordId> {
-        let ids = self.timeline.from(start, &self.records);
-        ids.take_while(|&id| self.records.get(id).main() <= upto)
+    fn batch(&self, start: Revision, upto: i64, limit: usize) -> Vec<Item> {
+        let items = self.timeline.from(start, &self.records);
+        items
+            .take_while(|item| item.revision(&self.records).main <= upto)
             .take(limit)
             .collect()
     }
 
     fn tombstone_bytes_at(&self, main: i64) -> u64 {
-        let ids = self.timeline.from(Revision::new(main, 0), &self.records);
-        let records = ids
-            .map(|id| self.records.get(id))
-            .take_while(|record| record.main() == main);
-        records
-            .filter(|record| record.tombstone)
-            .map(record_bytes)
-            .sum()
+        let records = self.walk(Revision::new(main, 0));
+        let records = records.take_while(|record| record.main() == main);
+        let tombstones = records.filter(|record| record.tombstone);
+        tombstones.map(|record| record_bytes(&record)).sum()
     }
 }
 

@@ -7,6 +7,7 @@
 //! must hold back the purge.
 
 use super::compaction::after;
+use super::found::Found;
 use super::{Mvcc, NEVER_COMPACTED};
 use crate::error::Refusal;
 use crate::types::{KeyValueRef, Revision};
@@ -179,17 +180,16 @@ impl HashKv {
             keep_is_empty,
         };
         let mut next = next;
-        for id in store.timeline.from(next, &store.records).take(scan_limit) {
-            let record = store.records.get(id);
+        for record in store.walk(next).take(scan_limit) {
             if record.main() > self.revision {
                 return from_the_start(true);
             }
-            if self.keeps(store, record) {
+            if self.keeps(store, &record) {
                 return from_the_start(false);
             }
             next = after(record.revision());
         }
-        match store.timeline.from(next, &store.records).next() {
+        match store.walk(next).next() {
             Some(_) => Phase::SeekKept(next),
             None => from_the_start(true),
         }
@@ -204,18 +204,20 @@ impl HashKv {
     ) -> Vec<HashKvRecord> {
         let mut counted = Vec::new();
         let mut next = next;
-        let mut ids = store.timeline.from(next, &store.records);
+        let mut records = store.walk(next);
         for _ in 0..scan_limit {
-            let record = ids.next().map(|id| store.records.get(id));
-            let Some(record) = record.filter(|record| record.main() <= self.revision) else {
+            let Some(record) = records
+                .next()
+                .filter(|record| record.main() <= self.revision)
+            else {
                 self.phase = Phase::Done;
                 return counted;
             };
             next = after(record.revision());
             let old = record.main() <= self.compacted;
-            let purged = store.is_garbage_at(record, self.compacted);
+            let purged = store.is_garbage_at(&record, self.compacted);
             let skipped = record.tombstone && record.main() == self.compacted;
-            if purged || skipped || (old && !keep_is_empty && !self.keeps(store, record)) {
+            if purged || skipped || (old && !keep_is_empty && !self.keeps(store, &record)) {
                 continue;
             }
             counted.push(HashKvRecord {
@@ -234,8 +236,9 @@ impl HashKv {
     /// True for the newest record of its key at or below the hashed revision,
     /// if it is a put; the hash of a compaction keeps the tombstones of exactly
     /// that revision as well.
-    fn keeps(&self, store: &Mvcc, record: &super::Record) -> bool {
-        let newest = !record.next.exists() || store.records.get(record.next).main() > self.revision;
+    fn keeps(&self, store: &Mvcc, record: &Found<'_>) -> bool {
+        let superseded = store.superseded_at(record);
+        let newest = superseded.is_none_or(|superseded| superseded > self.revision);
         let tombstone_stays = self.of_compaction && record.main() == self.revision;
         newest && (!record.tombstone || tombstone_stays)
     }

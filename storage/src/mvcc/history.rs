@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Mvcc;
 use super::compaction::after;
-use super::records::Record;
+use super::found::Found;
 use crate::error::Refusal;
 use crate::types::{KeyValueRef, RecordMeta, Revision, RevisionEvents};
 
@@ -35,19 +35,18 @@ impl Mvcc {
         }
         let mut revisions: Vec<RevisionEvents> = Vec::new();
         let mut count = 0;
-        for id in self.timeline.from(Revision::new(from, 0), &self.records) {
-            let record = self.records.get(id);
+        for record in self.walk(Revision::new(from, 0)) {
             let main = record.main();
             // What is compacted must look the same however far the purge is.
-            if main > self.current || self.is_compacted(record) {
+            if main > self.current || self.is_compacted(&record) {
                 continue;
             }
             match revisions.last_mut() {
-                Some(last) if last.revision == main => last.events.push(self.event(id)),
+                Some(last) if last.revision == main => last.events.push(self.event(&record)),
                 _ if count >= events_max => break,
                 _ => revisions.push(RevisionEvents {
                     revision: main,
-                    events: vec![self.event(id)],
+                    events: vec![self.event(&record)],
                 }),
             }
             count += 1;
@@ -71,29 +70,26 @@ impl Mvcc {
         limit: usize,
         compacted: i64,
     ) -> Vec<RecordView> {
-        let ids = self
-            .timeline
-            .from(after(after_revision), &self.records)
-            .take(limit);
-        let records = ids.map(|id| self.records.get(id));
-        let view = |record: &Record| RecordView {
+        let records = self.walk(after(after_revision)).take(limit);
+        let view = |record: Found<'_>| RecordView {
             meta: Arc::new(record.meta()),
             key_value: record.key_value(),
-            compacted: self.is_garbage_at(record, compacted),
+            compacted: self.is_garbage_at(&record, compacted),
         };
         records.map(view).collect()
     }
 
     /// True when a purge of all that is compacted drops this record.
-    fn is_compacted(&self, record: &Record) -> bool {
+    fn is_compacted(&self, record: &Found<'_>) -> bool {
         self.is_garbage_at(record, self.compacted)
     }
 
     /// True when a compaction at `compacted` drops this record.
-    pub(super) fn is_garbage_at(&self, record: &Record, compacted: i64) -> bool {
+    pub(super) fn is_garbage_at(&self, record: &Found<'_>, compacted: i64) -> bool {
         if record.tombstone {
             return record.main() < compacted;
         }
-        record.next.exists() && self.records.get(record.next).main() <= compacted
+        let superseded = self.superseded_at(record);
+        superseded.is_some_and(|superseded| superseded <= compacted)
     }
 }

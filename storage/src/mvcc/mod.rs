@@ -2,25 +2,33 @@
 //!
 //! One writer owns an [`Mvcc`]; nothing in it is shared behind a lock. Records
 //! live in a slab (`records`), linked per key; the key tree orders the keys and
-//! counts the live ones; the timeline orders the records by revision.
+//! counts the live ones; the timeline orders the records by revision. Old ones
+//! leave the slab for blocks of the timeline (`pack`); `found` looks across.
 //!
-//! Invariants: revisions only rise; a live key's newest record is a put; the
-//! newest record of a key is what the tree names; a key without a record is not
+//! Invariants: revisions only rise; a live key's newest record is a put and not
+//! packed; the newest of a key is what the tree names; a key without one is not
 //! in the tree; values of newest records are resident but for what a checkpoint
 //! load has not warmed yet.
 //!
 //! Rules of revisions: contract 1.4 to 1.9; HashKV: contract 1.12.
 
 use crate::error::Refusal;
-use crate::limits::{HOT_SUPERSEDED_BYTES, RECORD_OVERHEAD_BYTES};
+use crate::limits::{
+    HOT_SUPERSEDED_BYTES, PACK_WAITING_RECORDS_MIN, PACK_WAITING_SHARE, RECORD_OVERHEAD_BYTES,
+    TIMELINE_CHUNK_RECORDS,
+};
 use crate::types::{Place, RecordMeta, Revision};
 
+mod block;
 mod bounds;
+mod chains;
 mod compaction;
+mod found;
 mod hash_kv;
 mod history;
 mod key_tree;
 pub mod key_value;
+mod pack;
 mod read;
 mod records;
 mod state_hash;
@@ -35,9 +43,12 @@ pub use state_hash::StateHash;
 pub use usage::{DatabaseSize, SegmentUsage};
 pub use write::{NewValue, Replaced, Write};
 
+use chains::Chains;
 use compaction::Purge;
+use found::Found;
 use hash_kv::CompactionHashes;
 use key_tree::KeyTree;
+use pack::Packing;
 use records::{Record, RecordId, Records};
 use timeline::Timeline;
 
@@ -53,6 +64,8 @@ pub struct Mvcc {
     keys: KeyTree,
     records: Records,
     timeline: Timeline,
+    chains: Chains,
+    packing: Packing,
     current: i64,
     compacted: i64,
     /// The compacted revision before the newest compaction.
@@ -73,6 +86,30 @@ pub struct Mvcc {
     scratch: Vec<u8>,
 }
 
+/// What a store keeps how. The default is for production; tests make it small.
+#[derive(Clone, Copy, Debug)]
+pub struct MvccOptions {
+    /// Superseded bytes that stay in memory (after `evict_slice` has run).
+    pub hot_bytes_max: u64,
+    /// Records per chunk of the timeline, which are packed in one go; 1 to 32,768.
+    pub chunk_records: usize,
+    /// Packing waits until so many evicted records are there.
+    pub pack_waiting_min: usize,
+    /// And this part of the records that are not packed (1: all, 2: half, ...).
+    pub pack_waiting_share: usize,
+}
+
+impl Default for MvccOptions {
+    fn default() -> Self {
+        MvccOptions {
+            hot_bytes_max: HOT_SUPERSEDED_BYTES,
+            chunk_records: TIMELINE_CHUNK_RECORDS,
+            pack_waiting_min: PACK_WAITING_RECORDS_MIN,
+            pack_waiting_share: PACK_WAITING_SHARE,
+        }
+    }
+}
+
 impl Default for Mvcc {
     fn default() -> Self {
         Self::new()
@@ -83,17 +120,32 @@ impl Mvcc {
     /// An empty store: current revision 1, never compacted.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_hot_bytes_max(HOT_SUPERSEDED_BYTES)
+        Self::with_options(MvccOptions::default())
     }
 
     /// An empty store that keeps at most so many bytes of superseded values in
     /// memory (after `evict_slice` has run).
     #[must_use]
     pub fn with_hot_bytes_max(hot_bytes_max: u64) -> Self {
+        Self::with_options(MvccOptions {
+            hot_bytes_max,
+            ..MvccOptions::default()
+        })
+    }
+
+    /// An empty store with these options.
+    #[must_use]
+    pub fn with_options(options: MvccOptions) -> Self {
+        assert!(
+            options.chunk_records <= 1 << 15,
+            "a block counts in 16 bits"
+        );
         Mvcc {
             keys: KeyTree::default(),
             records: Records::new(),
-            timeline: Timeline::default(),
+            timeline: Timeline::new(options.chunk_records),
+            chains: Chains::default(),
+            packing: Packing::new(options),
             current: EMPTY_REVISION,
             compacted: NEVER_COMPACTED,
             previous_compacted: NEVER_COMPACTED,
@@ -102,7 +154,7 @@ impl Mvcc {
             usage: SegmentUsage::default(),
             hash: StateHash::default(),
             superseded_bytes: 0,
-            hot_bytes_max,
+            hot_bytes_max: options.hot_bytes_max,
             evicted_before: Revision::default(),
             compaction_hashes: CompactionHashes::default(),
             scratch: Vec::new(),
@@ -159,6 +211,7 @@ impl Mvcc {
         let mut dropped = Vec::new();
         while self.compact_slice(i64::MAX, usize::MAX, &mut dropped) {}
         self.evicted_before = Revision::new(current + 1, 0);
+        self.packing.waiting = self.records.count() - self.keys.len();
         let size = self.size();
         assert_eq!(
             size.total_bytes, size.in_use_bytes,
@@ -227,7 +280,13 @@ impl Mvcc {
     /// Unreclaimed records, tombstones included.
     #[must_use]
     pub fn record_count(&self) -> usize {
-        self.records.count()
+        self.records.count() + self.packing.packed
+    }
+
+    /// Records that are packed.
+    #[must_use]
+    pub fn packed_count(&self) -> usize {
+        self.packing.packed
     }
 
     /// Bytes of superseded values in memory.
@@ -249,6 +308,7 @@ impl Mvcc {
         // What a tombstone ended may be purged already when a checkpoint is loaded.
         let loading = self.current == EMPTY_REVISION;
         if previous.exists() {
+            assert!(previous.is_slot(), "the newest record is never packed");
             let older = self.records.get(previous);
             assert!(
                 live || loading || !older.tombstone,
@@ -262,8 +322,11 @@ impl Mvcc {
             assert!(live || loading, "a deletion ends a live generation");
         }
         let record_id = self.records.insert(record);
-        self.timeline
-            .append(revision, record_id, self.garbage_bytes(record_id));
+        self.timeline.append(
+            revision,
+            record_id,
+            self.garbage_bytes(&self.slab(record_id)),
+        );
         self.keys.set(&key, record_id, live);
         self.usage.add(place);
         self.total_bytes += bytes;
@@ -274,10 +337,11 @@ impl Mvcc {
     /// `last` is the newest revision before it.
     fn retract(&mut self, record_id: RecordId, last: Option<Revision>) {
         self.timeline
-            .retract(record_id, self.garbage_bytes(record_id), last);
+            .retract(record_id, self.garbage_bytes(&self.slab(record_id)), last);
         let record = self.records.remove(record_id);
         let previous = record.previous;
         if previous.exists() {
+            assert!(previous.is_slot(), "nothing is packed inside a request");
             let older = self.records.get(previous);
             self.keys.set(&older.key, previous, !older.tombstone);
             self.superseded_bytes -= older.resident_bytes();
@@ -297,22 +361,15 @@ impl Mvcc {
     /// What a compaction past this record frees: the put that it superseded,
     /// and itself if it is a tombstone. Fixed from the moment it is written
     /// until its predecessor is purged.
-    fn garbage_bytes(&self, record_id: RecordId) -> u64 {
-        let record = self.records.get(record_id);
+    fn garbage_bytes(&self, record: &Found<'_>) -> u64 {
         let own = if record.tombstone {
             record_bytes(record)
         } else {
             0
         };
-        if !record.previous.exists() {
-            return own;
-        }
-        let older = self.records.get(record.previous);
-        own + if older.tombstone {
-            0
-        } else {
-            record_bytes(older)
-        }
+        let older = self.previous_of(record);
+        let older = older.filter(|older| !older.tombstone);
+        own + older.map_or(0, |older| record_bytes(&older))
     }
 }
 

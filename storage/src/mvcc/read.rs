@@ -5,6 +5,7 @@
 
 use super::Mvcc;
 use super::bounds::Bounds;
+use super::found::Found;
 use super::key_value::shared_key;
 use super::records::{Record, RecordId};
 use crate::types::{Key, KeyValueRef};
@@ -67,12 +68,12 @@ impl Mvcc {
 
     /// Visits the versions live at `at` in key order until `visit` refuses one
     /// or `scan_limit` keys were looked at; answers the key to go on from.
-    fn scan<'a>(
-        &'a self,
+    fn scan(
+        &self,
         bounds: &Bounds,
         at: i64,
         scan_limit: usize,
-        mut visit: impl FnMut(&'a Record) -> bool,
+        mut visit: impl FnMut(&Record) -> bool,
     ) -> Option<Key> {
         self.assert_readable(at);
         if let Some(key) = bounds.as_single() {
@@ -80,7 +81,7 @@ impl Mvcc {
                 .keys
                 .find(key)
                 .and_then(|newest| self.visible(newest, at))?;
-            return (scan_limit == 0 || !visit(record)).then(|| shared_key(key));
+            return (scan_limit == 0 || !visit(&record)).then(|| shared_key(key));
         }
         for (scanned, entry) in self.keys.from(bounds.start()).enumerate() {
             if bounds.is_past(entry.key) {
@@ -90,7 +91,7 @@ impl Mvcc {
                 return Some(Key::clone(entry.key));
             }
             if let Some(record) = self.visible(entry.newest, at)
-                && !visit(record)
+                && !visit(&record)
             {
                 return Some(Key::clone(entry.key));
             }
@@ -99,15 +100,16 @@ impl Mvcc {
     }
 
     /// The record that is the key's live version at `at`, from its newest one.
-    fn visible(&self, newest: RecordId, at: i64) -> Option<&Record> {
+    fn visible(&self, newest: RecordId, at: i64) -> Option<Found<'_>> {
         let mut record = self.records.get(newest);
         while record.main() > at {
-            if !record.previous.exists() {
-                return None;
+            if !record.previous.is_slot() {
+                let packed = self.packed_at(record.previous.chain()?, at)?;
+                return (!packed.tombstone).then_some(packed);
             }
             record = self.records.get(record.previous);
         }
-        (!record.tombstone).then_some(record)
+        (!record.tombstone).then_some(Found::Slab(record))
     }
 
     fn assert_readable(&self, at: i64) {

@@ -1,12 +1,12 @@
 //! The slab of records: every put and every tombstone that is not purged yet,
 //! in chunks that never move, with the links between the records of one key.
 //!
-//! Limit: 2^32 - 1 records. Invariant: `previous` and `next` of neighbours
-//! point at each other, and revisions rise along `next`.
+//! Limit: 2^31 - 1 records at a time. Invariant: `previous` and `next` of
+//! neighbours point at each other, and revisions rise along `next`.
 //!
-//! A superseded, evicted record still takes a whole slot (96 bytes). Packing
-//! old ones (revision, place and link only) is possible later; nothing
-//! outside this file would see it.
+//! A record takes a whole slot (96 bytes) until it is packed (`pack`). The
+//! oldest record of a key in the slab then names the chain of its packed ones in
+//! place of a previous record. What follows links across that border is in `found`.
 
 #![expect(
     clippy::indexing_slicing,
@@ -22,7 +22,10 @@ use crate::types::{EncodedKeyValue, Key, KeyValueRef, LeaseId, Place, RecordMeta
 /// what it holds and an empty store stays small.
 const CHUNK_RECORDS: usize = 4096;
 
-/// The slot of a record.
+/// Where the numbers of chains begin among those of slots.
+const CHAINS_FROM: u32 = 1 << 31;
+
+/// The slot of a record, or in place of one the chain of packed records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RecordId(u32);
 
@@ -34,8 +37,25 @@ impl RecordId {
         self != Self::NONE
     }
 
+    /// The link to a chain of packed records.
+    pub(super) fn of_chain(number: u32) -> Self {
+        assert!(number < CHAINS_FROM - 1, "at most 2^31 - 1 chains");
+        RecordId(CHAINS_FROM + number)
+    }
+
+    /// The chain that this links to, if it is one.
+    pub(super) fn chain(self) -> Option<u32> {
+        let number = self.0.checked_sub(CHAINS_FROM);
+        number.filter(|_| self.exists())
+    }
+
+    /// True when this is a record in the slab.
+    pub(super) fn is_slot(self) -> bool {
+        self.0 < CHAINS_FROM
+    }
+
     fn slot(self) -> (usize, usize) {
-        debug_assert!(self.exists(), "NONE has no slot");
+        debug_assert!(self.is_slot(), "neither NONE nor a chain has a slot");
         let number = usize::try_from(self.0).expect("32 bits fit");
         (number / CHUNK_RECORDS, number % CHUNK_RECORDS)
     }
@@ -62,9 +82,9 @@ pub(super) struct Record {
     /// The encoded KeyValue while it is in memory. Never set for a tombstone,
     /// which is encoded from its key when asked for.
     pub(super) resident: Option<EncodedKeyValue>,
-    /// The older record of the same key.
+    /// The older record of the same key, or the chain of its packed ones.
     pub(super) previous: RecordId,
-    /// The newer record of the same key.
+    /// The newer record of the same key. It is never packed before this one.
     pub(super) next: RecordId,
 }
 
@@ -207,7 +227,7 @@ impl Records {
             self.push(record)
         };
         self.count += 1;
-        if previous.exists() {
+        if previous.is_slot() {
             let revision = self.get(id).revision();
             let older = self.get_mut(previous);
             assert!(
@@ -220,7 +240,8 @@ impl Records {
         id
     }
 
-    /// Unlinks a record from its neighbours, frees the slot and hands it back.
+    /// Unlinks a record from its neighbours in the slab, frees the slot and
+    /// hands it back. What it says of a chain is the caller's to carry over.
     pub(super) fn remove(&mut self, id: RecordId) -> Record {
         let vacant = Record {
             key: Arc::clone(&self.no_key),
@@ -236,7 +257,7 @@ impl Records {
             next: self.free,
         };
         let record = std::mem::replace(self.get_mut(id), vacant);
-        if record.previous.exists() {
+        if record.previous.is_slot() {
             let older = self.get_mut(record.previous);
             assert_eq!(older.next, id, "links between records are mutual");
             older.next = record.next;
@@ -257,8 +278,8 @@ impl Records {
             assert_eq!(chunk, self.chunks.len(), "all chunks are full");
             self.chunks.push(Vec::with_capacity(CHUNK_RECORDS));
         }
-        let number = u32::try_from(self.count).expect("at most 2^32 - 1 records");
-        assert!(number < u32::MAX, "at most 2^32 - 1 records");
+        let number = u32::try_from(self.count).expect("at most 2^31 - 1 records");
+        assert!(number < CHAINS_FROM, "at most 2^31 - 1 records");
         self.chunks[chunk].push(record);
         RecordId(number)
     }

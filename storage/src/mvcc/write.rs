@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::Mvcc;
 use super::bounds::Bounds;
+use super::found::Found;
 use super::key_value::shared_key;
 use super::records::{Record, RecordId};
 use crate::types::{
@@ -213,7 +214,10 @@ impl Write<'_> {
             store.hash.extend_chain(store.records.get(change));
         }
         store.current = main;
-        let events = changes.iter().map(|&change| store.event(change)).collect();
+        let events = changes
+            .iter()
+            .map(|&change| store.event(&store.slab(change)))
+            .collect();
         Some(RevisionEvents {
             revision: main,
             events,
@@ -242,8 +246,7 @@ impl Mvcc {
     /// A change as watchers see it. The predecessor is what was live at the
     /// revision before (contract 1.9): absent for a create and when that
     /// revision is compacted.
-    pub(super) fn event(&self, change: RecordId) -> Event {
-        let record = self.records.get(change);
+    pub(super) fn event(&self, record: &Found<'_>) -> Event {
         let main = record.main();
         let key_value = if record.tombstone {
             KeyValueRef::Resident(EncodedKeyValue::of_deletion(&record.key, main))
@@ -251,18 +254,18 @@ impl Mvcc {
             record.key_value()
         };
         let created = record.create_revision == main;
-        let mut older = record.previous;
-        while older.exists() && self.records.get(older).main() == main {
-            older = self.records.get(older).previous;
+        let mut older = None;
+        if !created && main > self.compacted {
+            older = self.previous_of(record);
+            while older.as_ref().is_some_and(|older| older.main() == main) {
+                older = older.and_then(|older| self.previous_of(&older));
+            }
         }
-        let known = older.exists() && !created && main > self.compacted;
-        let older = known
-            .then(|| self.records.get(older))
-            .filter(|older| !older.tombstone);
+        let older = older.filter(|older| !older.tombstone);
         Event {
             meta: Arc::new(record.meta()),
             key_value,
-            previous: older.map(Record::key_value),
+            previous: older.map(|older| older.key_value()),
         }
     }
 }
