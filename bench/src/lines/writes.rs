@@ -199,7 +199,8 @@ async fn transaction_client(
     })
 }
 
-/// Puts of the first `count` keys of a kind, each so many times, in an order that spreads over all of them.
+/// Puts of the first `count` keys of a kind, each so many times, in an order that spreads over all
+/// of them.
 ///
 /// # Errors
 /// When any of them failed: what stands on them would measure something else.
