@@ -9,6 +9,7 @@
 )]
 
 mod client;
+mod edges;
 mod lifecycle;
 mod metrics;
 mod running;

@@ -189,3 +189,18 @@ impl http_body::Body for StreamBody {
         self.ended
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_written_as_grpc_go_writes_it() {
+        let mut headers = HeaderMap::new();
+        let text = "etcdserver: 100% \"full\"\n\u{e9}";
+        write_status(&Status::unavailable(text), &mut headers);
+        assert_eq!(headers["grpc-status"], "14");
+        let encoded = "etcdserver: 100%25 \"full\"%0A%C3%A9";
+        assert_eq!(headers["grpc-message"], encoded);
+    }
+}
