@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::failure::Failure;
-use crate::lines::{self, Line, Settings};
+use crate::lines::{self, Line, Settings, Stage};
 use crate::objects::NAMESPACE_OBJECTS;
 use crate::side_by_side::{Comparison, ROUNDS_MIN};
+
+/// What forbids io_uring to Sternpost unless an option says otherwise.
+const FORBID_IO_URING: &str = "STERNPOST_FLUSH=threads";
 
 /// What `bench help` prints.
 pub const HELP: &str = "\
@@ -14,6 +17,8 @@ Measures etcd-compatible stores.
 
 bench side-by-side --etcd BINARY --sternpost BINARY [options]
     Starts both in turn (A B A B) on empty directories of the same disk and compares them.
+bench plot --json FILE[,FILE] [--png FILE] [--markdown FILE]
+    Reports of earlier runs again, joined to one: as text, picture, Markdown.
 bench run (--endpoint HOST:PORT | --binary BINARY) [options]
     Runs the lines once, against a running server or one that it starts.
 bench flush-probe [--directory DIR]
@@ -22,17 +27,25 @@ bench lines
     The lines that can be run.
 
 Options
-    --lines A,B       only these lines                          (all)
+    --groups A,B      groups of lines: standard, heavy, growth, kube, all (standard)
+    --lines A,B       these lines, beside the groups that are named
     --seconds N       measured time of a line                   (5)
     --objects N       objects that lists work on, x 400         (200000)
     --keys N          keys that puts and gets work on           (10000)
     --history N       superseded revisions compacted            (240000)
     --value-bytes N   bytes of a value                          (1024)
+    --sustained-seconds N   length of put-sustained             (60)
+    --compaction-seconds N  time between two compactions in it  (20)
+    --scale-down N    divides the sizes of heavy and growth lines, to try the bench (1)
     --connections N   connections that clients share            (16)
     --rounds N        rounds of side-by-side, at least 3        (3)
     --directory DIR   holds the data directories                (./target/bench)
     --json FILE       also writes the report as JSON
+    --png FILE        also draws the report
+    --markdown FILE   also writes the report as Markdown, for docs/performance.md
     --server-flag F   a further flag for every server started here; may be repeated
+    --sternpost-env NAME=VALUE   a variable for every Sternpost; may be repeated
+    --forbid-io-uring NAME=VALUE the variable that the lines -no-io-uring set
 ";
 
 /// One parsed command line.
@@ -51,8 +64,20 @@ pub enum Action {
     },
     SideBySide {
         comparison: Comparison,
-        json: Option<PathBuf>,
+        outputs: Outputs,
     },
+    Plot {
+        reports: Vec<PathBuf>,
+        outputs: Outputs,
+    },
+}
+
+/// Files that a report is written to.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    pub json: Option<PathBuf>,
+    pub png: Option<PathBuf>,
+    pub markdown: Option<PathBuf>,
 }
 
 /// What `bench run` measures.
@@ -62,6 +87,7 @@ pub enum Target {
     Binary {
         binary: PathBuf,
         flags: Vec<String>,
+        environment: Vec<(String, String)>,
         directory: PathBuf,
     },
 }
@@ -73,11 +99,14 @@ struct Options {
     endpoint: Option<String>,
     binary: Option<PathBuf>,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
+    forbid_io_uring: (String, String),
     directory: PathBuf,
     rounds: usize,
     settings: Settings,
     lines: Vec<String>,
-    json: Option<PathBuf>,
+    groups: Vec<String>,
+    outputs: Outputs,
 }
 
 fn refuse<T>(message: String) -> Result<T, Failure> {
@@ -106,21 +135,41 @@ pub fn parse(words: &[String]) -> Result<Action, Failure> {
         }),
         "run" => run(options),
         "side-by-side" => side_by_side(options),
+        "plot" => plot(options),
         other => refuse(format!("there is no action {other}")),
     }
 }
 
+fn plot(options: Options) -> Result<Action, Failure> {
+    let Some(json) = options.outputs.json else {
+        return refuse("give --json with the report of a run".to_owned());
+    };
+    let names = json.to_string_lossy().into_owned();
+    Ok(Action::Plot {
+        reports: names.split(',').map(PathBuf::from).collect(),
+        outputs: Outputs {
+            json: None,
+            ..options.outputs
+        },
+    })
+}
+
 fn run(options: Options) -> Result<Action, Failure> {
     let Options {
-        flags, directory, ..
+        flags,
+        environment,
+        directory,
+        ..
     } = options;
     let mut names = options.lines;
     let target = match (options.endpoint, options.binary) {
         (Some(endpoint), None) => {
-            if names.is_empty() {
-                let foreign = ["start-empty", "restart"];
-                let all = lines::LINES.iter().map(|line| line.name);
-                names = all
+            if names.is_empty() && options.groups.is_empty() {
+                let foreign = ["start-empty", "restart", "put-handshakes"];
+                let all = lines::LINES.iter();
+                let usual = all.filter(|line| line.stage == Stage::Usual);
+                names = usual
+                    .map(|line| line.name)
                     .filter(|name| !foreign.contains(name))
                     .map(str::to_owned)
                     .collect();
@@ -131,14 +180,15 @@ fn run(options: Options) -> Result<Action, Failure> {
         (None, Some(binary)) => Target::Binary {
             binary,
             flags,
+            environment,
             directory,
         },
         _ => return refuse("give either --endpoint or --binary".to_owned()),
     };
-    let (settings, json) = (options.settings, options.json);
+    let (settings, json) = (options.settings, options.outputs.json);
     Ok(Action::Run {
         target,
-        lines: lines::select(&names)?,
+        lines: lines::select(&names, &options.groups)?,
         settings,
         json,
     })
@@ -152,14 +202,16 @@ fn side_by_side(options: Options) -> Result<Action, Failure> {
         etcd,
         sternpost,
         flags: options.flags,
+        environment: options.environment,
+        forbid_io_uring: options.forbid_io_uring,
         directory: options.directory,
         rounds: options.rounds,
         settings: options.settings,
-        lines: lines::select(&options.lines)?,
+        lines: lines::select(&options.lines, &options.groups)?,
     };
     Ok(Action::SideBySide {
         comparison,
-        json: options.json,
+        outputs: options.outputs,
     })
 }
 
@@ -170,11 +222,14 @@ fn options(words: &[String]) -> Result<Options, Failure> {
         endpoint: None,
         binary: None,
         flags: Vec::new(),
+        environment: Vec::new(),
+        forbid_io_uring: variable(FORBID_IO_URING)?,
         directory: PathBuf::from("target/bench"),
         rounds: ROUNDS_MIN,
         settings: Settings::default(),
         lines: Vec::new(),
-        json: None,
+        groups: Vec::new(),
+        outputs: Outputs::default(),
     };
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -199,10 +254,22 @@ fn set(options: &mut Options, name: &str, value: String) -> Result<(), Failure> 
         "--binary" => options.binary = Some(value.into()),
         "--server-flag" => options.flags.push(value),
         "--directory" => options.directory = value.into(),
-        "--json" => options.json = Some(value.into()),
+        "--sternpost-env" => options.environment.push(variable(&value)?),
+        "--forbid-io-uring" => options.forbid_io_uring = variable(&value)?,
+        "--json" => options.outputs.json = Some(value.into()),
+        "--png" => options.outputs.png = Some(value.into()),
+        "--markdown" => options.outputs.markdown = Some(value.into()),
+        "--groups" => options.groups.extend(value.split(',').map(str::to_owned)),
         "--lines" => options.lines.extend(value.split(',').map(str::to_owned)),
         "--rounds" => options.rounds = number(name, &value)?,
         "--seconds" => settings.length = Duration::from_secs(number(name, &value)?),
+        "--sustained-seconds" => {
+            settings.sustained = Duration::from_secs(number(name, &value)?);
+        }
+        "--compaction-seconds" => {
+            settings.compaction = Duration::from_secs(number(name, &value)?);
+        }
+        "--scale-down" => settings.scale_down = number(name, &value)?,
         "--keys" => settings.keys = number(name, &value)?,
         "--history" => settings.history = number(name, &value)?,
         "--value-bytes" => settings.value_bytes = number(name, &value)?,
@@ -218,6 +285,13 @@ fn set(options: &mut Options, name: &str, value: String) -> Result<(), Failure> 
         _ => return refuse(format!("there is no option {name}")),
     }
     Ok(())
+}
+
+fn variable(text: &str) -> Result<(String, String), Failure> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => refuse(format!("{text} is no NAME=VALUE")),
+    }
 }
 
 /// A number above zero.
@@ -255,6 +329,13 @@ mod tests {
             panic!("another action");
         };
         assert!(lines.iter().all(|line| line.name != "restart"));
+        let Action::Plot { reports, outputs } =
+            parsed("plot --json a.json,b.json --png c.png").unwrap()
+        else {
+            panic!("another action");
+        };
+        assert_eq!(reports.len(), 2);
+        assert_eq!(outputs.png, Some(PathBuf::from("c.png")));
     }
 
     #[test]
@@ -268,6 +349,9 @@ mod tests {
             "run --endpoint a:1 --objects 401",
             "run --endpoint",
             "side-by-side --etcd a",
+            "side-by-side --etcd a --sternpost b --groups fly",
+            "side-by-side --etcd a --sternpost b --sternpost-env name",
+            "plot --png a",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }

@@ -135,6 +135,12 @@ impl Connection {
         Ok(counter)
     }
 
+    /// A call whose answer is read bit by bit.
+    pub async fn read(&self, method: Method, request: Bytes) -> Result<Reading, Failure> {
+        let body = self.answer(method, request).await?;
+        Ok(Reading { body })
+    }
+
     /// Opens a stream in both directions. The server need not answer before the first message.
     pub async fn duplex(&self, method: Method) -> Result<Duplex, Failure> {
         let (response, send) = self.request(method, false).await?;
@@ -144,6 +150,31 @@ impl Connection {
             body: None,
             buffer: MessageBuffer::default(),
         })
+    }
+}
+
+/// An answer that is being read; dropping it resets the stream.
+pub struct Reading {
+    body: RecvStream,
+}
+
+impl Reading {
+    /// Reads until so many bytes have come, and leaves the rest to the windows.
+    ///
+    /// # Errors
+    /// When the answer ends before.
+    pub async fn read_up_to(&mut self, bytes: u64) -> Result<(), Failure> {
+        let mut seen = 0;
+        while seen < bytes {
+            let Some(chunk) = next_chunk(&mut self.body).await? else {
+                ended(&mut self.body).await?;
+                return Err(Failure::Wrong(format!(
+                    "{seen} bytes where {bytes} are due"
+                )));
+            };
+            seen += chunk.len() as u64;
+        }
+        Ok(())
     }
 }
 

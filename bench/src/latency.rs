@@ -62,6 +62,12 @@ impl Latencies {
         None
     }
 
+    /// How many were recorded.
+    #[cfg(test)]
+    pub fn count(&self) -> u64 {
+        self.total
+    }
+
     /// The longest, None without operations.
     pub fn max(&self) -> Option<Duration> {
         (self.total > 0).then_some(self.max)

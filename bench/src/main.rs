@@ -11,6 +11,7 @@ mod flush_probe;
 mod frames;
 mod latency;
 mod lines;
+mod machine;
 mod measurement;
 mod objects;
 mod process;
@@ -19,20 +20,22 @@ mod progress;
 mod report;
 mod side_by_side;
 mod targets;
+mod tls;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use arguments::{Action, Target};
+use arguments::{Action, Outputs, Target};
 use failure::Failure;
 use lines::{Line, Session, Settings};
 use measurement::Measurement;
 use process::Launch;
 use progress::Progress;
+use report::Report;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -89,18 +92,47 @@ fn perform() -> Result<bool, Failure> {
             write_json(json.as_deref(), &measurements)?;
             Ok(measurements.iter().all(|one| one.errors == 0))
         }
-        Action::SideBySide { comparison, json } => {
-            let report = runtime.block_on(side_by_side::run(&comparison))?;
-            write_out(&report.text(&comparison.lines).0)?;
-            write_json(json.as_deref(), &report)?;
-            let mut all = report
-                .etcd
-                .measurements
-                .iter()
-                .chain(&report.sternpost.measurements);
-            Ok(all.all(|one| one.errors == 0))
+        Action::SideBySide {
+            comparison,
+            outputs,
+        } => {
+            let keep = |report: &Report| write_json(outputs.json.as_deref(), report);
+            let report = runtime.block_on(side_by_side::run(&comparison, keep))?;
+            write_report(&report, &outputs)?;
+            Ok(report.is_without_errors())
+        }
+        Action::Plot { reports, outputs } => {
+            write_report(&read_reports(&reports)?, &outputs).map(|()| true)
         }
     }
+}
+
+/// The reports of these files as one.
+fn read_reports(files: &[PathBuf]) -> Result<Report, Failure> {
+    let mut joined: Option<Report> = None;
+    for file in files {
+        let wrong = |error| Failure::Refused(format!("{}: {error}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+        let report: Report =
+            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        match &mut joined {
+            Some(first) => first.join(report)?,
+            None => joined = Some(report),
+        }
+    }
+    joined.ok_or_else(|| Failure::Refused("no report is named".to_owned()))
+}
+
+fn write_report(report: &Report, outputs: &Outputs) -> Result<(), Failure> {
+    write_out(&report.text())?;
+    write_json(outputs.json.as_deref(), report)?;
+    if let Some(file) = &outputs.markdown {
+        std::fs::write(file, report.markdown())?;
+    }
+    if let Some(file) = &outputs.png {
+        std::fs::write(file, report::png(report)?)?;
+    }
+    Ok(())
 }
 
 async fn run_once(
@@ -113,12 +145,16 @@ async fn run_once(
         Target::Binary {
             binary,
             flags,
+            environment,
             directory,
         } => {
-            let launch = Launch::new(&binary, &flags, &directory)?;
-            side_by_side::one_round(launch, settings, lines, &mut progress, "run")
-                .await?
-                .1
+            let mut measurements = Vec::new();
+            for stage in lines.chunk_by(|one, next| one.stage == next.stage) {
+                let launch = Launch::new(&binary, &flags, &environment, &directory)?;
+                let gave = side_by_side::one_stage(launch, &settings, stage, &mut progress, "run");
+                measurements.extend(gave.await?.1);
+            }
+            measurements
         }
         Target::Endpoint(endpoint) => {
             let mut session = Session::attach(&endpoint, settings).await?;

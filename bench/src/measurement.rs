@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::latency::Latencies;
@@ -38,9 +38,9 @@ impl Tally {
 }
 
 /// One run of one line. Times are microseconds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measurement {
-    pub line: &'static str,
+    pub line: String,
     pub operations: u64,
     pub errors: u64,
     pub first_error: Option<String>,
@@ -50,18 +50,40 @@ pub struct Measurement {
     pub p999_us: Option<f64>,
     pub max_us: Option<f64>,
     pub server_cpu_us: Option<f64>,
+    /// Of the whole process of the bench.
     pub client_cpu_us: f64,
+    /// Of the thread that the measured clients share.
+    pub client_thread_cpu_us: f64,
     pub peak_resident_bytes: Option<u64>,
     pub grown_resident_bytes: Option<u64>,
+    /// Resident bytes after a rest, of the lines that rest.
+    pub rest_resident_bytes: Option<u64>,
     /// By the counter of the device: of everybody on it, journal included.
     pub device_written_bytes: Option<u64>,
     /// By the counter of the process, which counts whole folios of the page cache.
     pub process_written_bytes: Option<u64>,
 }
 
+/// CPU that the bench itself took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClientCpu {
+    pub process: Duration,
+    /// The main thread, on which all measured clients run.
+    pub thread: Duration,
+}
+
+impl ClientCpu {
+    fn read() -> std::io::Result<ClientCpu> {
+        let own = std::process::id();
+        Ok(ClientCpu {
+            process: procfs::cpu(own)?,
+            thread: procfs::thread_cpu(own, own)?,
+        })
+    }
+}
+
 /// Something that is compared between two stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
     /// Operations per second.
     Rate,
@@ -79,6 +101,8 @@ pub enum Quantity {
     PeakMemory,
     /// Resident memory gained between the line's begin and its peak, in MiB.
     GrownMemory,
+    /// Resident memory after a rest, in MiB.
+    RestMemory,
     /// KiB written to the device per operation, by everybody on it.
     Written,
     /// KiB that the kernel charged to the process per operation.
@@ -89,7 +113,7 @@ pub enum Quantity {
 
 impl Quantity {
     /// All, in the order of the report.
-    pub const ALL: [Quantity; 11] = [
+    pub const ALL: [Quantity; 12] = [
         Quantity::Rate,
         Quantity::Median,
         Quantity::P99,
@@ -98,6 +122,7 @@ impl Quantity {
         Quantity::ServerCpu,
         Quantity::PeakMemory,
         Quantity::GrownMemory,
+        Quantity::RestMemory,
         Quantity::Written,
         Quantity::Charged,
         Quantity::ClientShare,
@@ -114,6 +139,7 @@ impl Quantity {
             Quantity::ServerCpu => "CPU us",
             Quantity::PeakMemory => "RSS MiB",
             Quantity::GrownMemory => "+RSS MiB",
+            Quantity::RestMemory => "rest MiB",
             Quantity::Written => "disk KiB",
             Quantity::Charged => "charged",
             Quantity::ClientShare => "client",
@@ -131,6 +157,7 @@ impl Quantity {
             Quantity::ServerCpu => "server CPU us/op",
             Quantity::PeakMemory => "peak RSS MiB",
             Quantity::GrownMemory => "RSS growth MiB",
+            Quantity::RestMemory => "RSS at rest MiB",
             Quantity::Written => "device KiB/op",
             Quantity::Charged => "charged KiB/op",
             Quantity::ClientShare => "client CPU cores",
@@ -156,6 +183,9 @@ impl Measurement {
             Quantity::GrownMemory => self
                 .grown_resident_bytes
                 .map(|bytes| bytes as f64 / MEBIBYTE),
+            Quantity::RestMemory => self
+                .rest_resident_bytes
+                .map(|bytes| bytes as f64 / MEBIBYTE),
             Quantity::Written => self
                 .device_written_bytes
                 .map(|b| b as f64 / 1_024.0 / operations),
@@ -168,8 +198,7 @@ impl Measurement {
 
     /// Whether the client's thread was busy for so long that the rate may be its own.
     pub fn is_client_bound(&self) -> bool {
-        self.quantity(Quantity::ClientShare)
-            .is_some_and(|share| share >= CLIENT_BOUND_SHARE)
+        self.client_thread_cpu_us >= CLIENT_BOUND_SHARE * 1e6 * self.seconds && self.seconds > 0.0
     }
 
     /// A line that could not be run.
@@ -177,7 +206,7 @@ impl Measurement {
         let mut tally = Tally::default();
         tally.fail(failure);
         Meter::start(&Observed::default()).map_or_else(
-            |_| Measurement::assemble(line, &tally, Duration::ZERO, Duration::ZERO),
+            |_| Measurement::assemble(line, &tally, Duration::ZERO, ClientCpu::default()),
             |meter| meter.finish(line, &tally),
         )
     }
@@ -187,11 +216,11 @@ impl Measurement {
         line: &'static str,
         tally: &Tally,
         elapsed: Duration,
-        client_cpu: Duration,
+        client: ClientCpu,
     ) -> Measurement {
         let micros = |took: Duration| took.as_secs_f64() * 1e6;
         Measurement {
-            line,
+            line: line.to_owned(),
             operations: tally.operations,
             errors: tally.errors,
             first_error: tally.first_error.clone(),
@@ -201,9 +230,11 @@ impl Measurement {
             p999_us: tally.latencies.quantile(999).map(micros),
             max_us: tally.latencies.max().map(micros),
             server_cpu_us: None,
-            client_cpu_us: micros(client_cpu),
+            client_cpu_us: micros(client.process),
+            client_thread_cpu_us: micros(client.thread),
             peak_resident_bytes: None,
             grown_resident_bytes: None,
+            rest_resident_bytes: None,
             device_written_bytes: None,
             process_written_bytes: None,
         }
@@ -231,7 +262,7 @@ impl Observed {
 #[derive(Clone, Debug)]
 pub struct Meter {
     begin: Instant,
-    client_cpu: Duration,
+    client: ClientCpu,
     server: Option<ServerBegin>,
     observed: Observed,
     device_written: Option<u64>,
@@ -249,10 +280,10 @@ impl Meter {
     /// Begins to measure what can be seen.
     pub fn start(observed: &Observed) -> Result<Meter, Failure> {
         let server = observed.pid.map(ServerBegin::read).transpose()?;
-        let client_cpu = procfs::cpu(std::process::id())?;
+        let client = ClientCpu::read()?;
         Ok(Meter {
             begin: Instant::now(),
-            client_cpu,
+            client,
             server,
             observed: observed.clone(),
             device_written: observed.device_written(),
@@ -262,9 +293,11 @@ impl Meter {
     /// Ends the line.
     pub fn finish(self, line: &'static str, tally: &Tally) -> Measurement {
         let elapsed = self.begin.elapsed();
-        let client_cpu = procfs::cpu(std::process::id()).unwrap_or(self.client_cpu);
-        let client_cpu = client_cpu.saturating_sub(self.client_cpu);
-        let mut measurement = Measurement::assemble(line, tally, elapsed, client_cpu);
+        let client = ClientCpu::read().map_or(ClientCpu::default(), |now| ClientCpu {
+            process: now.process.saturating_sub(self.client.process),
+            thread: now.thread.saturating_sub(self.client.thread),
+        });
+        let mut measurement = Measurement::assemble(line, tally, elapsed, client);
         let device = self.device_written.zip(self.observed.device_written());
         measurement.device_written_bytes =
             device.map(|(before, after)| after.saturating_sub(before));
@@ -306,5 +339,38 @@ impl ServerBegin {
         measurement.grown_resident_bytes = self
             .peak_was_reset
             .then(|| peak.saturating_sub(self.resident_bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_client_is_called_the_bottleneck() {
+        let bound = |busy_ms| {
+            let tally = Tally {
+                operations: 1,
+                ..Tally::default()
+            };
+            let client = ClientCpu {
+                process: Duration::from_secs(1),
+                thread: Duration::from_millis(busy_ms),
+            };
+            Measurement::assemble("put-1", &tally, Duration::from_secs(1), client).is_client_bound()
+        };
+        assert!(bound(900));
+        assert!(!bound(800), "threads beside the clients do not count");
+    }
+
+    #[test]
+    fn without_operations_there_is_no_figure() {
+        let failure = Failure::Wrong("none".to_owned());
+        let failed = Measurement::failed("put-1", &failure);
+        assert_eq!(failed.errors, 1);
+        for quantity in Quantity::ALL {
+            assert_eq!(failed.quantity(quantity), None, "{}", quantity.label());
+        }
+        assert!(!failed.is_client_bound());
     }
 }

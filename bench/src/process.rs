@@ -15,6 +15,7 @@ use kvproto::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::connection::{Connection, Method};
 use crate::failure::Failure;
 use crate::procfs;
+use crate::tls;
 
 /// Room for the largest run; both stores refuse writes above it.
 const QUOTA_BYTES: u64 = 32 << 30;
@@ -32,19 +33,31 @@ pub struct Launch {
     pub extra_flags: Vec<String>,
     /// Holds the data directory and the server's log; made by [`Launch::start`].
     pub home: PathBuf,
+    environment: Vec<(String, String)>,
     client_port: u16,
+    tls_port: u16,
     peer_port: u16,
 }
 
 impl Launch {
-    /// Prepares a start in `parent`, in a directory that no other run uses.
-    pub fn new(binary: &Path, extra_flags: &[String], parent: &Path) -> Result<Launch, Failure> {
+    /// Prepares a start in `parent`, in a directory that no other run uses, with these variables
+    /// beside those of the bench.
+    ///
+    /// # Errors
+    /// When they turn fsync off, or when the directory lies in memory.
+    pub fn new(
+        binary: &Path,
+        extra_flags: &[String],
+        environment: &[(String, String)],
+        parent: &Path,
+    ) -> Result<Launch, Failure> {
         // Variables of etcd's are taken away from the server; others reach it.
-        let environment: Vec<String> = std::env::vars()
+        let all: Vec<String> = std::env::vars()
             .filter(|(name, _)| !name.starts_with("ETCD_"))
+            .chain(environment.iter().cloned())
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        if let Some(reason) = procfs::fsync_off_by(extra_flags, &environment) {
+        if let Some(reason) = procfs::fsync_off_by(extra_flags, &all) {
             return Err(Failure::Refused(format!(
                 "a server whose fsync is off: {reason}"
             )));
@@ -57,23 +70,43 @@ impl Launch {
                 "{parent} lies in memory ({kind}): name a disk"
             )));
         }
-        let (one, other) = (
-            TcpListener::bind("127.0.0.1:0")?,
-            TcpListener::bind("127.0.0.1:0")?,
-        );
-        let client_port = one.local_addr()?.port();
+        // Held together, so that they differ.
+        let client = TcpListener::bind("127.0.0.1:0")?;
+        let tls = TcpListener::bind("127.0.0.1:0")?;
+        let peer = TcpListener::bind("127.0.0.1:0")?;
+        let client_port = client.local_addr()?.port();
         Ok(Launch {
             binary: binary.to_owned(),
             extra_flags: extra_flags.to_vec(),
             home: parent.join(format!("bench-{}-{client_port}", std::process::id())),
+            environment: environment.to_vec(),
             client_port,
-            peer_port: other.local_addr()?.port(),
+            tls_port: tls.local_addr()?.port(),
+            peer_port: peer.local_addr()?.port(),
         })
     }
 
     /// `host:port` of the client listener.
     pub fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// `host:port` of the client listener with TLS.
+    pub fn tls_endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.tls_port)
+    }
+
+    /// What trusts the certificate of the server, and takes up no session again.
+    pub fn tls_connector(&self) -> Result<tokio_rustls::TlsConnector, Failure> {
+        tls::connector(&self.certificate_path(), &[])
+    }
+
+    fn certificate_path(&self) -> PathBuf {
+        self.home.join("server.crt")
+    }
+
+    fn key_path(&self) -> PathBuf {
+        self.home.join("server.key")
     }
 
     fn log_path(&self) -> PathBuf {
@@ -84,6 +117,9 @@ impl Launch {
     /// Returns how long that took.
     pub async fn start(&self) -> Result<(ServerProcess, Duration), Failure> {
         fs::create_dir_all(&self.home)?;
+        if !self.certificate_path().exists() {
+            tls::self_signed(&self.certificate_path(), &self.key_path())?;
+        }
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -92,11 +128,14 @@ impl Launch {
             format!("http://127.0.0.1:{}", self.client_port),
             format!("http://127.0.0.1:{}", self.peer_port),
         );
+        let with_tls = format!("https://{}", self.tls_endpoint());
         let mut command = Command::new(&self.binary);
         command
             .arg("--name=bench")
             .arg(format!("--data-dir={}", self.home.join("data").display()))
-            .arg(format!("--listen-client-urls={client}"))
+            .arg(format!("--listen-client-urls={client},{with_tls}"))
+            .arg(format!("--cert-file={}", self.certificate_path().display()))
+            .arg(format!("--key-file={}", self.key_path().display()))
             .arg(format!("--advertise-client-urls={client}"))
             .arg(format!("--listen-peer-urls={peer}"))
             .arg(format!("--initial-advertise-peer-urls={peer}"))
@@ -112,6 +151,7 @@ impl Launch {
                 command.env_remove(name);
             }
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let begin = Instant::now();
         let child = command.spawn().map_err(|error| {
             Failure::Refused(format!("cannot start {}: {error}", self.binary.display()))
@@ -185,5 +225,32 @@ impl Drop for ServerProcess {
         // Either fails only when the process is gone already, which is what is wanted.
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(flags: &[&str], environment: &[(&str, &str)], parent: &Path) -> bool {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let environment: Vec<(String, String)> = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        match Launch::new(Path::new("store"), &flags, &environment, parent) {
+            Ok(_) => true,
+            Err(Failure::Refused(_)) => false,
+            Err(other) => panic!("another failure: {other}"),
+        }
+    }
+
+    #[test]
+    fn a_server_without_fsync_or_disk_is_refused() {
+        let disk = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(prepared(&[], &[("A", "b")], disk));
+        assert!(!prepared(&["--unsafe-no-fsync"], &[], disk));
+        assert!(!prepared(&[], &[("ETCD_UNSAFE_NO_FSYNC", "true")], disk));
+        assert!(!prepared(&[], &[], Path::new("/dev/shm")));
     }
 }

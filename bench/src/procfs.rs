@@ -33,7 +33,16 @@ fn malformed(file: &str) -> io::Error {
 
 /// User and system time of all threads, ended ones included.
 pub fn cpu(pid: u32) -> io::Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    cpu_in(&format!("/proc/{pid}/stat"))
+}
+
+/// User and system time of one thread.
+pub fn thread_cpu(pid: u32, thread: u32) -> io::Result<Duration> {
+    cpu_in(&format!("/proc/{pid}/task/{thread}/stat"))
+}
+
+fn cpu_in(path: &str) -> io::Result<Duration> {
+    let stat = fs::read_to_string(path)?;
     // The command name may hold spaces and parentheses; the numbers follow the last one.
     let numbers = stat
         .rsplit_once(')')

@@ -1,24 +1,24 @@
 //! Etcd and Sternpost in turn, A B A B, on the same disk with the same client.
 //!
-//! Invariants: only one store runs at a time; each round starts on an empty directory; both get
-//! the same flags, keys and values.
+//! Invariants: only one store runs at a time; each stage of each round starts on an empty
+//! directory; both get the same flags, keys and values.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::flush_probe;
-use crate::lines::{self, Line, Session, Settings};
+use crate::lines::{self, Line, Session, Settings, Stage};
+use crate::machine::Machine;
 use crate::measurement::Measurement;
 use crate::process::Launch;
-use crate::procfs;
 use crate::progress::Progress;
-use crate::report::{Machine, Report, Store};
+use crate::report::{Flush, Report, Store};
 
 /// Fewer rounds tell nothing of the spread.
 pub const ROUNDS_MIN: usize = 3;
 /// How long the raw flush is probed before each store's round.
-const PROBE_LENGTH: Duration = Duration::from_secs(2);
+const PROBE_LENGTH: Duration = Duration::from_secs(3);
 
 /// What to compare, and how.
 #[derive(Clone, Debug)]
@@ -26,69 +26,161 @@ pub struct Comparison {
     pub etcd: PathBuf,
     pub sternpost: PathBuf,
     pub flags: Vec<String>,
+    /// Variables of every Sternpost.
+    pub environment: Vec<(String, String)>,
+    /// The variable that forbids io_uring to Sternpost.
+    pub forbid_io_uring: (String, String),
     pub directory: PathBuf,
     pub rounds: usize,
     pub settings: Settings,
     pub lines: Vec<Line>,
 }
 
-/// Runs all rounds.
+/// Runs all rounds. `keep` is given the report after each of them, for a run that is broken off.
 ///
 /// # Errors
-/// When a store cannot be started or the directory is no disk; a line that fails is in the report.
-pub async fn run(comparison: &Comparison) -> Result<Report, Failure> {
+/// When a store's binary is missing, it would not flush, or the directory is no disk; a line or a
+/// server that fails is in the report.
+pub async fn run(
+    comparison: &Comparison,
+    keep: impl Fn(&Report) -> Result<(), Failure>,
+) -> Result<Report, Failure> {
     if comparison.rounds < ROUNDS_MIN {
-        return Err(Failure::Refused(format!(
-            "at least {ROUNDS_MIN} rounds are needed"
-        )));
+        let few = format!("at least {ROUNDS_MIN} rounds are needed");
+        return Err(Failure::Refused(few));
     }
-    let mut progress = Progress::new(comparison.rounds * 2 * comparison.lines.len());
-    let machine = machine(&comparison.directory)?;
-    let mut etcd = store(&comparison.etcd);
-    let mut sternpost = store(&comparison.sternpost);
-    let mut flush_p50_ms = Vec::new();
-    for round in 1..=comparison.rounds {
-        for (name, store) in [("etcd", &mut etcd), ("sternpost", &mut sternpost)] {
-            let flushes = flush_probe::probe(&comparison.directory, PROBE_LENGTH)?;
-            flush_p50_ms.extend(flushes.quantile(500).map(|took| took.as_secs_f64() * 1e3));
-            let binary = PathBuf::from(&store.binary);
-            let launch = Launch::new(&binary, &comparison.flags, &comparison.directory)?;
-            let label = format!("round {round}, {name}");
-            let settings = comparison.settings.clone();
-            let gave =
-                one_round(launch, settings, &comparison.lines, &mut progress, &label).await?;
-            store.version = gave.0;
-            store.measurements.extend(gave.1);
+    for binary in [&comparison.etcd, &comparison.sternpost] {
+        if !binary.is_file() {
+            let missing = format!("there is no program {}", binary.display());
+            return Err(Failure::Refused(missing));
         }
     }
-    progress.finish();
-    Ok(Report {
-        machine,
+    let mut progress = Progress::new(steps(comparison));
+    let mut report = Report {
+        machine: Machine::read(&comparison.directory)?,
         rounds: comparison.rounds,
-        etcd,
-        sternpost,
-        flush_p50_ms,
-    })
+        scale_down: comparison.settings.scale_down,
+        etcd: store(&comparison.etcd),
+        sternpost: store(&comparison.sternpost),
+        flushes: Vec::new(),
+    };
+    for round in 1..=comparison.rounds {
+        for is_etcd in [true, false] {
+            report.flushes.extend(probe(&comparison.directory)?);
+            let store = if is_etcd {
+                &mut report.etcd
+            } else {
+                &mut report.sternpost
+            };
+            one_store(comparison, store, is_etcd, round, &mut progress).await?;
+        }
+        keep(&report)?;
+    }
+    progress.finish();
+    Ok(report)
+}
+
+fn takes_part(line: &Line, is_etcd: bool, round: usize) -> bool {
+    let left_out = is_etcd && line.stage.is_sternpost_alone();
+    let told = round > 1 && line.stage.is_once();
+    !left_out && !told
+}
+
+fn steps(comparison: &Comparison) -> usize {
+    let rounds = (1..=comparison.rounds).flat_map(|round| [(round, true), (round, false)]);
+    let lines = &comparison.lines;
+    rounds
+        .map(|(round, is_etcd)| {
+            let taking_part = lines.iter().filter(|line| takes_part(line, is_etcd, round));
+            taking_part.count()
+        })
+        .sum()
+}
+
+fn probe(directory: &Path) -> Result<Option<Flush>, Failure> {
+    let flushes = flush_probe::probe(directory, PROBE_LENGTH)?;
+    let quantile = |per_mille| Some(flushes.quantile(per_mille)?.as_secs_f64() * 1e3);
+    let flush = || {
+        Some(Flush {
+            p50_ms: quantile(500)?,
+            p99_ms: quantile(990)?,
+            max_ms: flushes.max()?.as_secs_f64() * 1e3,
+        })
+    };
+    Ok(flush())
+}
+
+/// One store through all its stages.
+async fn one_store(
+    comparison: &Comparison,
+    store: &mut Store,
+    is_etcd: bool,
+    round: usize,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let binary = PathBuf::from(&store.binary);
+    let label = format!(
+        "round {round}, {}",
+        if is_etcd { "etcd" } else { "sternpost" }
+    );
+    let lines: Vec<Line> = comparison
+        .lines
+        .iter()
+        .filter(|line| takes_part(line, is_etcd, round))
+        .copied()
+        .collect();
+    for stage in lines.chunk_by(|one, next| one.stage == next.stage) {
+        let mut environment = Vec::new();
+        if !is_etcd {
+            environment.clone_from(&comparison.environment);
+            if stage
+                .first()
+                .is_some_and(|l| l.stage == Stage::WithoutIoUring)
+            {
+                environment.push(comparison.forbid_io_uring.clone());
+            }
+        }
+        let launch = Launch::new(
+            &binary,
+            &comparison.flags,
+            &environment,
+            &comparison.directory,
+        )?;
+        match one_stage(launch, &comparison.settings, stage, progress, &label).await {
+            Ok((version, measurements)) => {
+                store.version = version;
+                store.measurements.extend(measurements);
+            }
+            Err(failure) => {
+                let failed = stage.iter().map(|l| Measurement::failed(l.name, &failure));
+                store.measurements.extend(failed);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn store(binary: &Path) -> Store {
-    let binary = binary.display().to_string();
     Store {
-        binary,
+        binary: binary.display().to_string(),
         version: String::new(),
         measurements: Vec::new(),
     }
 }
 
-/// One store, from an empty directory through all lines to the removal of the directory.
-pub async fn one_round(
+/// The lines of one stage, from an empty directory to the removal of the directory.
+///
+/// # Errors
+/// When the server cannot be started or does not tell its version.
+pub async fn one_stage(
     launch: Launch,
-    settings: Settings,
+    settings: &Settings,
     lines: &[Line],
     progress: &mut Progress,
     label: &str,
 ) -> Result<(String, Vec<Measurement>), Failure> {
-    let mut session = Session::launch(launch, settings).await?;
+    let stage = lines.first().map_or(Stage::Usual, |line| line.stage);
+    let mut session = Session::launch(launch, settings, stage).await?;
     let version = session.version().await?;
     let mut measurements = Vec::new();
     for line in lines {
@@ -97,20 +189,4 @@ pub async fn one_round(
     }
     session.end()?;
     Ok((version, measurements))
-}
-
-fn machine(directory: &Path) -> Result<Machine, Failure> {
-    std::fs::create_dir_all(directory)?;
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let load = std::fs::read_to_string("/proc/loadavg")?;
-    Ok(Machine {
-        cores: std::thread::available_parallelism()?.get(),
-        kernel: kernel.trim().to_owned(),
-        file_system: procfs::file_system(directory)?,
-        load_average_before: load
-            .split_whitespace()
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
-    })
 }

@@ -5,9 +5,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kvproto::etcdserverpb::{RangeRequest, RangeResponse};
 
-use super::List;
 use super::closed_loop::{self, Client};
 use super::session::Session;
+use super::table::{GROWTH_CLIENTS, List};
 use super::writes::{KEY_KIND, OBJECT_KIND, revision};
 use crate::connection::{Connection, Method};
 use crate::failure::Failure;
@@ -42,13 +42,14 @@ fn whole(prefix: &str) -> RangeRequest {
 struct GetClient {
     connection: Connection,
     random: Random,
+    kind: &'static str,
     keys: u64,
     serializable: bool,
 }
 
 impl Client for GetClient {
     async fn step(&mut self) -> Result<u64, Failure> {
-        let key = objects::key(KEY_KIND, self.random.below(self.keys));
+        let key = objects::key(self.kind, self.random.below(self.keys));
         let serializable = self.serializable;
         let request = RangeRequest {
             key,
@@ -77,13 +78,62 @@ pub async fn get(
         .map(|number| GetClient {
             connection: session.connection(number),
             random: Random::new(number as u64),
+            kind: KEY_KIND,
             keys: session.settings.keys,
             serializable,
         })
         .collect();
+    measure(session, line, clients).await
+}
+
+/// Gets of random objects, linearizable, by 16 clients.
+pub async fn get_objects(
+    session: &mut Session,
+    line: &'static str,
+) -> Result<Measurement, Failure> {
+    session.need_objects().await?;
+    let clients = (0..GROWTH_CLIENTS)
+        .map(|number| GetClient {
+            connection: session.connection(number),
+            random: Random::new(number as u64),
+            kind: OBJECT_KIND,
+            keys: session.settings.objects,
+            serializable: false,
+        })
+        .collect();
+    measure(session, line, clients).await
+}
+
+async fn measure<C: Client>(
+    session: &Session,
+    line: &'static str,
+    clients: Vec<C>,
+) -> Result<Measurement, Failure> {
     let meter = Meter::start(&session.observed)?;
     let tally = closed_loop::run(clients, session.settings.length).await;
     Ok(meter.finish(line, &tally))
+}
+
+/// The call that asks for all objects at once.
+pub fn whole_list(list: List) -> (Method, Bytes) {
+    let request = RangeRequest {
+        keys_only: list == List::KeysOnly,
+        ..whole(&objects::prefix(OBJECT_KIND))
+    };
+    let method = match list {
+        List::Stream => Method::RangeStream,
+        List::Unary | List::KeysOnly | List::Pages => Method::Range,
+    };
+    (method, frame(&request))
+}
+
+/// One list of all objects at once, counted.
+pub async fn list_once(connection: &Connection, list: List, objects: u64) -> Result<u64, Failure> {
+    let (method, request) = whole_list(list);
+    let descend = (list == List::Stream).then_some(STREAMED_FIELD);
+    let counter = FieldCounter::new(KEY_VALUES_FIELD, descend);
+    let counter = connection.count(method, request, counter).await?;
+    expect_keys(counter.fields, objects)
 }
 
 struct ListClient {
@@ -93,23 +143,6 @@ struct ListClient {
 }
 
 impl ListClient {
-    async fn at_once(&self) -> Result<u64, Failure> {
-        let request = RangeRequest {
-            keys_only: self.list == List::KeysOnly,
-            ..whole(&objects::prefix(OBJECT_KIND))
-        };
-        let (method, descend) = match self.list {
-            List::Stream => (Method::RangeStream, Some(STREAMED_FIELD)),
-            List::Unary | List::KeysOnly | List::Pages => (Method::Range, None),
-        };
-        let counter = FieldCounter::new(KEY_VALUES_FIELD, descend);
-        Ok(self
-            .connection
-            .count(method, frame(&request), counter)
-            .await?
-            .fields)
-    }
-
     /// All pages at the revision of the first, as kube-apiserver walks them.
     async fn in_pages(&self) -> Result<u64, Failure> {
         let mut request = RangeRequest {
@@ -136,11 +169,12 @@ impl ListClient {
 
 impl Client for ListClient {
     async fn step(&mut self) -> Result<u64, Failure> {
-        let found = match self.list {
-            List::Pages => self.in_pages().await?,
-            List::Unary | List::Stream | List::KeysOnly => self.at_once().await?,
-        };
-        expect_keys(found, self.objects)
+        match self.list {
+            List::Pages => expect_keys(self.in_pages().await?, self.objects),
+            List::Unary | List::Stream | List::KeysOnly => {
+                list_once(&self.connection, self.list, self.objects).await
+            }
+        }
     }
 }
 
@@ -199,6 +233,44 @@ pub async fn namespace(
     let meter = Meter::start(&session.observed)?;
     let tally = closed_loop::run(clients, session.settings.length).await;
     Ok(meter.finish(line, &tally))
+}
+
+struct PageClient {
+    connection: Connection,
+    random: Random,
+    objects: u64,
+}
+
+impl Client for PageClient {
+    async fn step(&mut self) -> Result<u64, Failure> {
+        // A whole page lies behind every key that is chosen.
+        let page = PAGE_KEYS.unsigned_abs();
+        let places = self.objects.saturating_sub(page).max(1);
+        let request = RangeRequest {
+            key: objects::key(OBJECT_KIND, self.random.below(places)),
+            limit: PAGE_KEYS,
+            ..whole(&objects::prefix(OBJECT_KIND))
+        };
+        let counter = FieldCounter::new(KEY_VALUES_FIELD, None);
+        let request = frame(&request);
+        let counter = self
+            .connection
+            .count(Method::Range, request, counter)
+            .await?;
+        expect_keys(counter.fields, page.min(self.objects))?;
+        Ok(1)
+    }
+}
+
+/// Pages of 500 from random keys on, by one client.
+pub async fn page(session: &mut Session, line: &'static str) -> Result<Measurement, Failure> {
+    session.need_objects().await?;
+    let client = PageClient {
+        connection: session.connection(0),
+        random: Random::new(7),
+        objects: session.settings.objects,
+    };
+    measure(session, line, vec![client]).await
 }
 
 struct CountClient {

@@ -3,15 +3,25 @@
 
 use std::time::Duration;
 
+use tokio_rustls::TlsConnector;
+
 use kvproto::etcdserverpb::{StatusRequest, StatusResponse};
 
-use crate::connection::{Connection, Method};
+use crate::connection::{Connection, Duplex, Method};
 use crate::failure::Failure;
+use crate::lines::table::Stage;
 use crate::lines::writes;
-use crate::measurement::{Measurement, Meter, Observed, Tally};
-use crate::objects::Values;
+use crate::measurement::{ClientCpu, Measurement, Meter, Observed, Tally};
+use crate::objects::{NAMESPACE_OBJECTS, Values};
 use crate::process::{Launch, ServerProcess};
 use crate::procfs;
+
+/// Objects of the lines about a million.
+const MILLION: u64 = 1_000_000;
+/// Puts of the line about overwrites.
+const OVERWRITES: u64 = 10_000_000;
+/// How long an empty server may settle before its memory at rest is read.
+const START_REST: Duration = Duration::from_secs(2);
 
 /// What all lines of a run have in common.
 #[derive(Clone, Debug)]
@@ -28,6 +38,30 @@ pub struct Settings {
     pub value_bytes: usize,
     /// Connections over which clients are spread.
     pub connections: usize,
+    /// How long the sustained load lasts.
+    pub sustained: Duration,
+    /// Time between two compactions under sustained load.
+    pub compaction: Duration,
+    /// By how much the sizes of heavy and growth lines are divided, to try the bench itself.
+    pub scale_down: u64,
+    /// Puts of the line about overwrites.
+    pub overwrites: u64,
+}
+
+impl Settings {
+    /// As the lines of one stage need them.
+    pub fn of_stage(&self, stage: Stage) -> Settings {
+        let objects = match stage {
+            Stage::Million => MILLION / self.scale_down,
+            Stage::Grown(objects) => objects / self.scale_down,
+            _ => self.objects,
+        };
+        Settings {
+            objects: objects.max(1).next_multiple_of(NAMESPACE_OBJECTS),
+            overwrites: OVERWRITES / self.scale_down,
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Settings {
@@ -39,15 +73,23 @@ impl Default for Settings {
             history: 240_000,
             value_bytes: 1_024,
             connections: 16,
+            sustained: Duration::from_secs(60),
+            compaction: Duration::from_secs(20),
+            scale_down: 1,
+            overwrites: OVERWRITES,
         }
     }
 }
 
 /// A store and the state of the run against it.
 pub struct Session {
+    pub stage: Stage,
     pub settings: Settings,
     pub values: Values,
     pub observed: Observed,
+    /// Streams of watchers that look elsewhere.
+    pub crowd: Vec<Duplex>,
+    peak_bytes: Option<u64>,
     connections: Vec<Connection>,
     endpoint: String,
     own: Option<(Launch, ServerProcess)>,
@@ -75,7 +117,7 @@ impl Session {
                 "a server whose fsync is off: {reason}"
             )));
         }
-        let mut session = Session::new(endpoint.to_owned(), settings);
+        let mut session = Session::new(endpoint.to_owned(), settings, Stage::Usual);
         session.observed.pid = server_pid;
         session.connect().await?;
         Ok(session)
@@ -85,8 +127,13 @@ impl Session {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub async fn launch(launch: Launch, settings: Settings) -> Result<Session, Failure> {
-        let mut session = Session::new(launch.endpoint(), settings);
+    pub async fn launch(
+        launch: Launch,
+        settings: &Settings,
+        stage: Stage,
+    ) -> Result<Session, Failure> {
+        let settings = settings.of_stage(stage);
+        let mut session = Session::new(launch.endpoint(), settings, stage);
         let (server, took) = launch.start().await?;
         session.observed = Observed {
             pid: Some(server.pid()),
@@ -98,12 +145,15 @@ impl Session {
         Ok(session)
     }
 
-    fn new(endpoint: String, settings: Settings) -> Session {
+    fn new(endpoint: String, settings: Settings, stage: Stage) -> Session {
         let values = Values::new(settings.value_bytes);
         Session {
+            stage,
             settings,
             values,
             observed: Observed::default(),
+            crowd: Vec::new(),
+            peak_bytes: None,
             connections: Vec::new(),
             endpoint,
             own: None,
@@ -130,6 +180,33 @@ impl Session {
             .get(place)
             .cloned()
             .expect("a session has connections")
+    }
+
+    /// `host:port` of the server.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Address of the server's listener with TLS, and what trusts its certificate.
+    pub fn tls(&self) -> Result<(String, TlsConnector), Failure> {
+        let foreign = || Failure::Refused("only a server started here has TLS".to_owned());
+        let (launch, _) = self.own.as_ref().ok_or_else(foreign)?;
+        Ok((launch.tls_endpoint(), launch.tls_connector()?))
+    }
+
+    /// Resident bytes of the server now, if it can be seen.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        procfs::resident_bytes(self.observed.pid?).ok()
+    }
+
+    /// A line's peak of resident memory.
+    pub fn saw_peak(&mut self, bytes: Option<u64>) {
+        self.peak_bytes = self.peak_bytes.max(bytes);
+    }
+
+    /// The highest of the peaks.
+    pub fn peak(&self) -> Option<u64> {
+        self.peak_bytes
     }
 
     /// The version that the server names.
@@ -179,11 +256,13 @@ impl Session {
         let foreign = || Failure::Refused("only a server started here can be timed".to_owned());
         let took = self.started_in.ok_or_else(foreign)?;
         let mut measurement =
-            Measurement::assemble(line, &one_operation(took), took, Duration::ZERO);
+            Measurement::assemble(line, &one_operation(took), took, ClientCpu::default());
         measurement.peak_resident_bytes = self
             .observed
             .pid
             .and_then(|pid| procfs::peak_resident_bytes(pid).ok());
+        tokio::time::sleep(START_REST).await;
+        measurement.rest_resident_bytes = self.resident_bytes();
         Ok(measurement)
     }
 
@@ -214,6 +293,7 @@ impl Session {
 
     /// Ends the run: a server of ours is killed and its directory removed.
     pub fn end(mut self) -> Result<(), Failure> {
+        self.crowd.clear();
         self.connections.clear();
         if let Some((launch, server)) = self.own.take() {
             server.kill()?;

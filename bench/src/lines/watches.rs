@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::session::Session;
+use super::table::Stage;
 use crate::connection::{Connection, Duplex, Method};
 use crate::failure::Failure;
 use crate::frames::{FieldCounter, frame};
@@ -23,7 +24,6 @@ use crate::measurement::{Measurement, Meter, Tally};
 use crate::objects::{self, Random};
 
 const WATCHERS: u64 = 1_000;
-const STREAMS: u64 = 20;
 /// Puts whose events may be under way at once: enough to keep the server busy, few enough that
 /// its watchers stay with the newest revision.
 const PUTS_AHEAD: u64 = 8;
@@ -36,21 +36,20 @@ const EVENTS_FIELD: u64 = 11;
 const FAN_OUT_KIND: &str = "events";
 const LATENCY_KIND: &str = "nodes";
 
-/// A stream with `watchers` watches of a prefix, all of them confirmed.
-async fn watch(connection: &Connection, prefix: &str, watchers: u64) -> Result<Duplex, Failure> {
+/// A stream with a watch of each of these prefixes, all of them confirmed.
+pub async fn watch_all(connection: &Connection, prefixes: &[String]) -> Result<Duplex, Failure> {
     let mut stream = connection.duplex(Method::Watch).await?;
-    let create = WatchCreateRequest {
-        key: Bytes::from(prefix.to_owned()),
-        range_end: objects::prefix_end(prefix),
-        ..WatchCreateRequest::default()
-    };
-    let create = frame(&WatchRequest {
-        request_union: Some(RequestUnion::CreateRequest(create)),
-    });
-    for _ in 0..watchers {
-        stream.send(create.clone())?;
+    for prefix in prefixes {
+        let create = WatchCreateRequest {
+            key: Bytes::from(prefix.clone()),
+            range_end: objects::prefix_end(prefix),
+            ..WatchCreateRequest::default()
+        };
+        stream.send(frame(&WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(create)),
+        }))?;
     }
-    for _ in 0..watchers {
+    for _ in prefixes {
         let response: WatchResponse = stream.next().await?;
         if !response.created || response.canceled {
             return Err(Failure::Wrong(format!(
@@ -109,14 +108,19 @@ async fn wait_for(received: &Received, events: u64) -> Result<(), Failure> {
     })
 }
 
-/// Puts as fast as 1,000 watchers get their events.
-pub async fn fan_out(session: &mut Session, line: &'static str) -> Result<Measurement, Failure> {
-    let prefix = objects::prefix(FAN_OUT_KIND);
+/// Puts as fast as 1,000 watchers on so many streams get their events.
+pub async fn fan_out(
+    session: &mut Session,
+    line: &'static str,
+    streams: u64,
+) -> Result<Measurement, Failure> {
+    let share = usize::try_from(WATCHERS / streams).expect("few watchers");
+    let prefixes = vec![objects::prefix(FAN_OUT_KIND); share];
     let received = Arc::new(Received::default());
     let mut watchers = tokio::task::JoinSet::new();
-    for number in 0..STREAMS {
+    for number in 0..streams {
         let place = usize::try_from(number).unwrap_or(0);
-        let stream = watch(&session.connection(place), &prefix, WATCHERS / STREAMS).await?;
+        let stream = watch_all(&session.connection(place), &prefixes).await?;
         watchers.spawn(count_events(stream, Arc::clone(&received)));
     }
     let connection = session.connection(0);
@@ -168,7 +172,10 @@ async fn take_events(mut stream: Duplex, sent: Sent, expected: u64) -> Result<Ta
 
 /// From sending a put to its event at one watcher on another connection, at a calm rate.
 pub async fn latency(session: &mut Session, line: &'static str) -> Result<Measurement, Failure> {
-    let stream = watch(&session.connection(1), &objects::prefix(LATENCY_KIND), 1).await?;
+    if matches!(session.stage, Stage::Grown(_)) {
+        session.need_objects().await?;
+    }
+    let stream = watch_all(&session.connection(1), &[objects::prefix(LATENCY_KIND)]).await?;
     let connection = session.connection(0);
     let puts = (session.settings.length.as_millis() / CALM_INTERVAL.as_millis()).max(1);
     let puts = u64::try_from(puts).unwrap_or(u64::MAX);

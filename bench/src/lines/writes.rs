@@ -3,6 +3,8 @@
 //! Invariant: a key belongs to one client, so a transaction's compare never loses to another
 //! client; one that fails all the same is an error.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use kvproto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use kvproto::etcdserverpb::request_op::Request;
@@ -13,6 +15,7 @@ use kvproto::etcdserverpb::{
 
 use super::closed_loop::{self, Client};
 use super::session::Session;
+use super::table::Stage;
 use crate::connection::{Connection, Method};
 use crate::failure::Failure;
 use crate::measurement::{Measurement, Meter, Tally};
@@ -27,7 +30,9 @@ const TRANSACTION_KIND: &str = "configmaps";
 /// Keys that each client of the transaction line updates in turn.
 const KEYS_PER_CLIENT: u64 = 16;
 /// How many times the length of other lines the puts beside a compaction run.
-const CALM_LENGTHS: u32 = 4;
+const CALM_LENGTHS: u32 = 2;
+/// The fewest puts beside a compaction: enough for the tail of the latencies.
+const CALM_PUTS_MIN: u64 = 20_000;
 /// Clients that fill a store.
 const FILL_CLIENTS: usize = 256;
 
@@ -56,10 +61,12 @@ async fn put_one(connection: &Connection, key: Bytes, value: Bytes) -> Result<i6
     )
 }
 
-struct PutClient {
+/// Puts random keys of its share.
+pub struct PutClient {
     connection: Connection,
     random: Random,
     values: Values,
+    kind: &'static str,
     first: u64,
     keys: u64,
     last_revision: i64,
@@ -67,7 +74,7 @@ struct PutClient {
 
 impl Client for PutClient {
     async fn step(&mut self) -> Result<u64, Failure> {
-        let key = objects::key(KEY_KIND, self.first + self.random.below(self.keys));
+        let key = objects::key(self.kind, self.first + self.random.below(self.keys));
         let value = self.values.pick(&mut self.random);
         let revision = put_one(&self.connection, key, value).await?;
         if revision <= self.last_revision {
@@ -86,21 +93,48 @@ pub async fn put(
     line: &'static str,
     clients: usize,
 ) -> Result<Measurement, Failure> {
-    session.need_keys().await?;
-    let share = (session.settings.keys / clients as u64).max(1);
-    let clients = (0..clients)
-        .map(|number| PutClient {
-            connection: session.connection(number),
-            random: Random::new(number as u64),
-            values: session.values.clone(),
-            first: number as u64 * share,
-            keys: share,
-            last_revision: 0,
-        })
-        .collect();
+    // Where keys shall not matter, the puts go among all objects.
+    if matches!(session.stage, Stage::Grown(_)) {
+        session.need_objects().await?;
+    } else {
+        session.need_keys().await?;
+    }
+    let clients = put_clients(session, clients);
     let meter = Meter::start(&session.observed)?;
     let tally = closed_loop::run(clients, session.settings.length).await;
     Ok(meter.finish(line, &tally))
+}
+
+/// Clients that put, each with its share of the keys.
+pub fn put_clients(session: &Session, clients: usize) -> Vec<PutClient> {
+    let (kind, keys) = match session.stage {
+        Stage::Grown(_) => (OBJECT_KIND, session.settings.objects),
+        _ => (KEY_KIND, session.settings.keys),
+    };
+    let share = (keys / clients as u64).max(1);
+    let client = |number| PutClient {
+        connection: session.connection(number),
+        random: Random::new(number as u64),
+        values: session.values.clone(),
+        kind,
+        first: number as u64 * share,
+        keys: share,
+        last_revision: 0,
+    };
+    (0..clients).map(client).collect()
+}
+
+/// One client that puts over all of the keys.
+pub fn one_client(session: &Session) -> PutClient {
+    PutClient {
+        connection: session.connection(0),
+        random: Random::new(0xca11),
+        values: session.values.clone(),
+        kind: KEY_KIND,
+        first: 0,
+        keys: session.settings.keys,
+        last_revision: 0,
+    }
 }
 
 struct TransactionClient {
@@ -260,23 +294,19 @@ pub async fn put_over_history(
     compacting: bool,
 ) -> Result<Measurement, Failure> {
     session.need_history().await?;
-    let client = PutClient {
-        connection: session.connection(0),
-        random: Random::new(0xca11),
-        values: session.values.clone(),
-        first: 0,
-        keys: session.settings.keys,
-        last_revision: 0,
+    let client = AtLeast {
+        client: one_client(session),
+        end: Instant::now() + session.settings.length * CALM_LENGTHS,
+        left: CALM_PUTS_MIN,
     };
     let key = objects::key(KEY_KIND, 0);
     let newest = put_one(&session.connection(1), key, Bytes::from_static(b"newest")).await?;
     let meter = Meter::start(&session.observed)?;
     let compaction = compacting.then(|| {
         session.lose_history();
-        tokio::spawn(compact(session.connection(1), newest))
+        tokio::spawn(compact(session.connection(1), newest, true))
     });
-    // Long enough for the tail of the latencies: 20,000 puts at the default length.
-    let tally = closed_loop::run(vec![client], session.settings.length * CALM_LENGTHS).await;
+    let tally = closed_loop::run_until_done(vec![client]).await;
     let measurement = meter.finish(line, &tally);
     if let Some(compaction) = compaction {
         compaction.await.expect("the compaction does not panic")?;
@@ -284,11 +314,61 @@ pub async fn put_over_history(
     Ok(measurement)
 }
 
-async fn compact(connection: Connection, revision: i64) -> Result<(), Failure> {
-    let request = CompactionRequest {
-        revision,
-        physical: true,
-    };
+/// A client that goes on until the time is over and it has done so much.
+struct AtLeast {
+    client: PutClient,
+    end: Instant,
+    left: u64,
+}
+
+impl Client for AtLeast {
+    async fn step(&mut self) -> Result<u64, Failure> {
+        self.left = self.left.saturating_sub(1);
+        self.client.step().await
+    }
+
+    fn is_done(&self) -> bool {
+        self.left == 0 && Instant::now() >= self.end
+    }
+}
+
+/// Puts by 256 clients for long, while what is older than one interval is compacted at the end of
+/// each, as kube-apiserver does.
+pub async fn put_sustained(
+    session: &mut Session,
+    line: &'static str,
+) -> Result<Measurement, Failure> {
+    session.need_keys().await?;
+    let clients = put_clients(session, FILL_CLIENTS);
+    let connection = session.connection(1);
+    let mut ticks = tokio::time::interval(session.settings.compaction);
+    let meter = Meter::start(&session.observed)?;
+    let compactions = tokio::spawn(async move {
+        let mut due = 0;
+        loop {
+            ticks.tick().await;
+            if due > 0 {
+                compact(connection.clone(), due, false).await?;
+            }
+            let key = objects::key(KEY_KIND, 0);
+            due = put_one(&connection, key, Bytes::from_static(b"newest")).await?;
+        }
+    });
+    let tally = closed_loop::run(clients, session.settings.sustained).await;
+    let measurement = meter.finish(line, &tally);
+    if compactions.is_finished() {
+        let ended: Result<Result<std::convert::Infallible, Failure>, _> = compactions.await;
+        return match ended.expect("the compactions do not panic") {
+            Ok(never) => match never {},
+            Err(failure) => Err(failure),
+        };
+    }
+    compactions.abort();
+    Ok(measurement)
+}
+
+async fn compact(connection: Connection, revision: i64, physical: bool) -> Result<(), Failure> {
+    let request = CompactionRequest { revision, physical };
     connection
         .unary::<CompactionResponse>(Method::Compact, &request)
         .await
