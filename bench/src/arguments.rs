@@ -19,6 +19,8 @@ bench side-by-side --etcd BINARY --sternpost BINARY [options]
     Starts both in turn (A B A B) on empty directories of the same disk and compares them.
 bench plot --json FILE[,FILE] [--png FILE] [--markdown FILE]
     Reports of earlier runs again, joined to one: as text, picture, Markdown.
+bench kube --apiserver BINARY --etcd BINARY --sternpost BINARY [options]
+    The same with a kube-apiserver on each store: side-by-side --groups kube.
 bench run (--endpoint HOST:PORT | --binary BINARY) [options]
     Runs the lines once, against a running server or one that it starts.
 bench flush-probe [--directory DIR]
@@ -36,6 +38,7 @@ Options
     --value-bytes N   bytes of a value                          (1024)
     --sustained-seconds N   length of put-sustained             (60)
     --compaction-seconds N  time between two compactions in it  (20)
+    --apiserver BINARY      kube-apiserver, for the group kube
     --scale-down N    divides the sizes of heavy and growth lines, to try the bench (1)
     --connections N   connections that clients share            (16)
     --rounds N        rounds of side-by-side, at least 3        (3)
@@ -135,9 +138,18 @@ pub fn parse(words: &[String]) -> Result<Action, Failure> {
         }),
         "run" => run(options),
         "side-by-side" => side_by_side(options),
+        "kube" => kube(options),
         "plot" => plot(options),
         other => refuse(format!("there is no action {other}")),
     }
+}
+
+fn kube(mut options: Options) -> Result<Action, Failure> {
+    if options.settings.apiserver.is_none() {
+        return refuse("give --apiserver".to_owned());
+    }
+    options.groups.push("kube".to_owned());
+    side_by_side(options)
 }
 
 fn plot(options: Options) -> Result<Action, Failure> {
@@ -251,6 +263,7 @@ fn set(options: &mut Options, name: &str, value: String) -> Result<(), Failure> 
         "--etcd" => options.etcd = Some(value.into()),
         "--sternpost" => options.sternpost = Some(value.into()),
         "--endpoint" => options.endpoint = Some(value),
+        "--apiserver" => settings.apiserver = Some(value.into()),
         "--binary" => options.binary = Some(value.into()),
         "--server-flag" => options.flags.push(value),
         "--directory" => options.directory = value.into(),
@@ -352,6 +365,7 @@ mod tests {
             "side-by-side --etcd a --sternpost b --groups fly",
             "side-by-side --etcd a --sternpost b --sternpost-env name",
             "plot --png a",
+            "kube --etcd a --sternpost b",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }

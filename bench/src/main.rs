@@ -63,9 +63,10 @@ fn perform() -> Result<bool, Failure> {
     match arguments::parse(&words)? {
         Action::Help => write_out(arguments::HELP).map(|()| true),
         Action::Lines => {
-            let text = lines::LINES
-                .iter()
-                .map(|line| format!("{:<22}{}\n", line.name, line.operation));
+            let text = lines::LINES.iter().map(|line| {
+                let group = line.stage.group().name();
+                format!("{:<22}{group:<10}{}\n", line.name, line.operation)
+            });
             write_out(&text.collect::<String>()).map(|()| true)
         }
         Action::FlushProbe { directory } => {

@@ -58,6 +58,8 @@ pub struct Measurement {
     pub grown_resident_bytes: Option<u64>,
     /// Resident bytes after a rest, of the lines that rest.
     pub rest_resident_bytes: Option<u64>,
+    /// Of the kube-apiserver, where there is one.
+    pub apiserver_cpu_us: Option<f64>,
     /// By the counter of the device: of everybody on it, journal included.
     pub device_written_bytes: Option<u64>,
     /// By the counter of the process, which counts whole folios of the page cache.
@@ -97,6 +99,8 @@ pub enum Quantity {
     Max,
     /// Server CPU per operation in microseconds.
     ServerCpu,
+    /// CPU of the kube-apiserver per operation in microseconds.
+    ApiserverCpu,
     /// Peak resident memory in MiB.
     PeakMemory,
     /// Resident memory gained between the line's begin and its peak, in MiB.
@@ -113,13 +117,14 @@ pub enum Quantity {
 
 impl Quantity {
     /// All, in the order of the report.
-    pub const ALL: [Quantity; 12] = [
+    pub const ALL: [Quantity; 13] = [
         Quantity::Rate,
         Quantity::Median,
         Quantity::P99,
         Quantity::P999,
         Quantity::Max,
         Quantity::ServerCpu,
+        Quantity::ApiserverCpu,
         Quantity::PeakMemory,
         Quantity::GrownMemory,
         Quantity::RestMemory,
@@ -137,6 +142,7 @@ impl Quantity {
             Quantity::P999 => "p99.9 ms",
             Quantity::Max => "max ms",
             Quantity::ServerCpu => "CPU us",
+            Quantity::ApiserverCpu => "API us",
             Quantity::PeakMemory => "RSS MiB",
             Quantity::GrownMemory => "+RSS MiB",
             Quantity::RestMemory => "rest MiB",
@@ -155,6 +161,7 @@ impl Quantity {
             Quantity::P999 => "p99.9 ms",
             Quantity::Max => "max ms",
             Quantity::ServerCpu => "server CPU us/op",
+            Quantity::ApiserverCpu => "apiserver CPU us",
             Quantity::PeakMemory => "peak RSS MiB",
             Quantity::GrownMemory => "RSS growth MiB",
             Quantity::RestMemory => "RSS at rest MiB",
@@ -177,6 +184,7 @@ impl Measurement {
             Quantity::P999 => self.p999_us.map(|us| us / 1e3),
             Quantity::Max => self.max_us.map(|us| us / 1e3),
             Quantity::ServerCpu => self.server_cpu_us.map(|us| us / operations),
+            Quantity::ApiserverCpu => self.apiserver_cpu_us.map(|us| us / operations),
             Quantity::PeakMemory => self
                 .peak_resident_bytes
                 .map(|bytes| bytes as f64 / MEBIBYTE),
@@ -235,6 +243,7 @@ impl Measurement {
             peak_resident_bytes: None,
             grown_resident_bytes: None,
             rest_resident_bytes: None,
+            apiserver_cpu_us: None,
             device_written_bytes: None,
             process_written_bytes: None,
         }

@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn every_target_belongs_to_a_line_that_exists() {
         let with_targets = LINES.iter().filter(|line| !of(line.name).is_empty());
-        assert_eq!(with_targets.count(), 36);
+        assert_eq!(with_targets.count(), 37);
         for target in LINES.iter().flat_map(|line| of(line.name)) {
             let other = target.bound.other_line();
             assert!(other.is_none_or(|name| named(name).is_some()), "{other:?}");

@@ -7,6 +7,7 @@ mod background;
 mod beside;
 mod closed_loop;
 mod crowd;
+mod kube;
 mod leases;
 mod memory;
 mod reads;
@@ -77,6 +78,7 @@ async fn measure(session: &mut Session, line: Line) -> Result<Measurement, Failu
         Work::KeepAlive => leases::keep_alive(session, name).await,
         Work::FanOut { streams } => watches::fan_out(session, name, streams).await,
         Work::WatchLatency => watches::latency(session, name).await,
+        Work::Kube => kube::run(session, name).await,
         Work::Idle => memory::idle(session, name).await,
         Work::PutCrowded { watchers } => crowd::put(session, name, watchers).await,
         Work::WatchCrowded { watchers } => crowd::latency(session, name, watchers).await,

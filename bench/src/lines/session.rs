@@ -1,6 +1,7 @@
 //! One store under test during one round: its process if it is ours, its connections, and what
 //! has been written to it so far.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_rustls::TlsConnector;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub scale_down: u64,
     /// Puts of the line about overwrites.
     pub overwrites: u64,
+    /// The kube-apiserver of the line about it.
+    pub apiserver: Option<PathBuf>,
 }
 
 impl Settings {
@@ -77,6 +80,7 @@ impl Default for Settings {
             compaction: Duration::from_secs(20),
             scale_down: 1,
             overwrites: OVERWRITES,
+            apiserver: None,
         }
     }
 }
@@ -185,6 +189,13 @@ impl Session {
     /// `host:port` of the server.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// The directory of a server of ours, for what belongs to it.
+    pub fn home(&self) -> Result<PathBuf, Failure> {
+        let foreign = || Failure::Refused("only a server started here has a directory".to_owned());
+        let (launch, _) = self.own.as_ref().ok_or_else(foreign)?;
+        Ok(launch.home.clone())
     }
 
     /// Address of the server's listener with TLS, and what trusts its certificate.

@@ -125,15 +125,19 @@ impl Report {
 
 /// One store's measurements as text, without comparison.
 pub fn single(measurements: &[Measurement]) -> String {
+    let all = Quantity::ALL.into_iter();
+    let quantities: Vec<Quantity> = all
+        .filter(|quantity| measurements.iter().any(|m| m.quantity(*quantity).is_some()))
+        .collect();
     let mut text = format!("{:<22}", "");
-    for quantity in Quantity::ALL {
+    for quantity in &quantities {
         text.push_str(&format!("{:>10}", quantity.short_label()));
     }
     text.push('\n');
     for one in measurements {
         let mut row = format!("{:<22}", one.line);
-        for quantity in Quantity::ALL {
-            row.push_str(&format!("{:>10}", shown(one.quantity(quantity))));
+        for quantity in &quantities {
+            row.push_str(&format!("{:>10}", shown(one.quantity(*quantity))));
         }
         append(&mut text, &row);
         if one.errors > 0 {
