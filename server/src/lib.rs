@@ -2,13 +2,14 @@
 //! The library is embeddable: [`run`] is all that the program does after it has
 //! read its command line.
 //!
-//! Arrows: `rpc, watch, http -> runtime -> node -> storage`; `run` puts them
+//! Arrows: `rpc, watch, http -> runtime -> engine -> node -> storage`; `run` puts them
 //! together.
 
 mod bootstrap;
 mod check_command;
 pub mod cli;
 pub mod config;
+pub mod engine;
 pub mod http;
 pub mod logging;
 mod member_view;

@@ -10,27 +10,17 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use storage::checkpoint::{CheckpointJob, Checkpointer, ColdValue, MOVED_BYTES_MAX, Manifest};
+use storage::checkpoint::{Checkpointer, Manifest};
 use storage::error::Fatal;
 use storage::raft_log::{Spare, SpareJob};
 use tokio::sync::mpsc;
 
-use super::checkpoints::Move;
 use super::die;
-use super::values::Values;
+use crate::engine::{CheckpointWork, Step};
 use crate::metrics::Metrics;
 
 /// Between two sorted runs, so that the log's flushes get their turn on the disk.
 const PAUSE: Duration = Duration::from_millis(2);
-
-/// One checkpoint to be made.
-#[derive(Debug)]
-pub(super) struct Work {
-    pub(super) job: CheckpointJob,
-    pub(super) moves: Vec<Move>,
-    pub(super) values: Values,
-}
 
 /// What a background thread has done.
 #[derive(Debug)]
@@ -44,7 +34,7 @@ pub(super) enum Done {
 /// The core loop's end.
 #[derive(Debug)]
 pub(super) struct CheckpointWorker {
-    work: SyncSender<Work>,
+    work: SyncSender<CheckpointWork>,
     spares: SyncSender<SpareJob>,
     done: mpsc::Receiver<Done>,
 }
@@ -52,7 +42,7 @@ pub(super) struct CheckpointWorker {
 impl CheckpointWorker {
     /// Starts the threads.
     pub(super) fn start(mut checkpointer: Checkpointer, metrics: Arc<Metrics>) -> CheckpointWorker {
-        let (work, to_do) = sync_channel::<Work>(1);
+        let (work, to_do) = sync_channel::<CheckpointWork>(1);
         let (spares, to_prepare) = sync_channel::<SpareJob>(1);
         let (report, done) = mpsc::channel(2);
         let report_spare = report.clone();
@@ -91,7 +81,7 @@ impl CheckpointWorker {
     }
 
     /// Hands over one checkpoint.
-    pub(super) fn submit(&self, work: Work) {
+    pub(super) fn submit(&self, work: CheckpointWork) {
         self.work
             .try_send(work)
             .expect("one checkpoint at a time, and the thread lives");
@@ -118,35 +108,12 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
     drop(thread.expect("the operating system gives a thread at start"));
 }
 
-fn make(checkpointer: &mut Checkpointer, work: Work) -> Result<Manifest, Fatal> {
+fn make(checkpointer: &mut Checkpointer, mut work: CheckpointWork) -> Result<Manifest, Fatal> {
     let mut between = || thread::sleep(PAUSE);
-    let mut batch = Vec::new();
-    let mut batch_bytes = 0;
-    for moved in &work.moves {
-        let value = read(&work.values, moved)?;
-        batch_bytes += value.len();
-        batch.push(ColdValue {
-            revision: moved.revision,
-            place: moved.place,
-            value,
-        });
-        if batch_bytes >= MOVED_BYTES_MAX {
-            checkpointer.ingest_values(&batch, &mut between)?;
-            batch.clear();
-            batch_bytes = 0;
+    loop {
+        match work.step(checkpointer, &mut between)? {
+            Step::More(rest) => work = rest,
+            Step::Done(manifest) => return Ok(*manifest),
         }
-    }
-    if !batch.is_empty() {
-        checkpointer.ingest_values(&batch, &mut between)?;
-    }
-    checkpointer.perform(work.job, &mut between)?;
-    Ok(checkpointer.published().clone())
-}
-
-/// The bytes of a value that moves.
-fn read(values: &Values, moved: &Move) -> Result<Bytes, Fatal> {
-    match &moved.value {
-        Some(value) => Ok(value.clone()),
-        None => values.fetch_at(moved.revision, moved.place),
     }
 }

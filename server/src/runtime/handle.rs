@@ -1,49 +1,25 @@
 //! The way to the core loop for everyone else. Cheap to clone; any thread.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use storage::apply::command::{Command, Range, Txn};
-use storage::error::Refusal;
 use storage::mvcc::{Bounds, HashKvResult, RecordView};
 use storage::types::{LeaseId, Revision};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::limits::REQUEST_TIMEOUT_BASE;
 use super::meters::operation;
-use super::pins::Pin;
-use super::requests::{
-    Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, MissingValues, OpenedRead,
-    ReadSlice, ReadTxn, Reply, Request, SnapshotStart, StatusNumbers,
-};
+use super::shell::{Reply, Request};
 use super::values::Values;
 use super::view::View;
+use crate::engine::{
+    Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, MissingValues, OpenedRead,
+    Pin, ReadSlice, ReadTxn, Rejected, SnapshotStart, StatusNumbers,
+};
 use crate::metrics::Metrics;
 use crate::watch::Hub;
-
-/// Why the core loop did not do what was asked. `rpc::status` knows the gRPC
-/// code and the text of each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// The state machine, or the rules before it, refuse.
-    Refusal(Refusal),
-    /// There is no leader.
-    NoLeader,
-    /// The member stops.
-    Stopped,
-    /// No answer in time; a write may still happen.
-    TimedOut,
-    /// Too many writes wait.
-    TooManyRequests,
-    /// A transaction is nested deeper than an entry may be.
-    TooDeep,
-}
-
-impl From<Refusal> for Rejected {
-    fn from(refusal: Refusal) -> Rejected {
-        Rejected::Refusal(refusal)
-    }
-}
 
 /// See the head of the file.
 #[derive(Clone, Debug)]
@@ -235,12 +211,14 @@ impl Handle {
         .await
     }
 
-    /// Completes once everything that a compaction made garbage is purged.
+    /// Completes once everything that a compaction made garbage is purged, which
+    /// takes the time of its work: only the client's deadline ends it, as in etcd.
     ///
     /// # Errors
-    /// `Stopped`, `TimedOut`.
+    /// `Stopped`.
     pub async fn purged(&self, revision: i64) -> Result<(), Rejected> {
-        self.ask(|reply| Request::Purged { revision, reply }).await
+        self.exchange(|reply| Request::Purged { revision, reply })
+            .await
     }
 
     /// Renews a lease; None when it is unknown or has ended.
@@ -381,18 +359,26 @@ impl Handle {
         self.ask(|reply| Request::Status { reply }).await
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Rejected> {
-        let (reply, answer) = oneshot::channel();
-        let exchange = async {
-            self.requests
-                .send(request(reply))
-                .await
-                .map_err(|_| Rejected::Stopped)?;
-            answer.await.map_err(|_| Rejected::Stopped)?
-        };
-        match tokio::time::timeout(self.request_timeout, exchange).await {
+    /// Asks and waits for the answer, but not for ever.
+    async fn ask<T: Debug>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, Rejected> {
+        match tokio::time::timeout(self.request_timeout, self.exchange(request)).await {
             Ok(answer) => answer,
             Err(_) => Err(Rejected::TimedOut),
         }
+    }
+
+    async fn exchange<T: Debug>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, Rejected> {
+        let (reply, answer) = oneshot::channel();
+        self.requests
+            .send(request(reply))
+            .await
+            .map_err(|_| Rejected::Stopped)?;
+        answer.await.map_err(|_| Rejected::Stopped)?
     }
 }

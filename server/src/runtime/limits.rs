@@ -8,53 +8,12 @@ pub(super) const REQUESTS_WAITING_MAX: usize = 4096;
 /// Requests taken in one turn, so that ticks and flushes are never far away.
 pub(super) const REQUESTS_PER_TURN: usize = 256;
 
-/// Proposals that wait for their answer; beyond it a write is refused with
-/// "too many requests" (contract 1.17: etcd's gap between committed and applied).
-pub(super) const PROPOSALS_WAITING_MAX: usize = 5000;
-
-/// Key-values handed out in one slice (design, section 4, "range").
-pub const SLICE_KEY_VALUES_MAX: usize = 512;
-
-/// Keys looked at in one slice, so that a slice of an old revision is short too.
-pub(super) const SLICE_SCAN_MAX: usize = 2048;
-
-/// Records visited in one slice of purging or eviction.
-pub(super) const PURGE_SLICE_RECORDS: usize = 512;
-
 /// A write that is not answered after this long is answered "request timed out"
 /// (contract 8: 5 s and twice the election timeout).
 pub(super) const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 
-/// Leases revoked in one expiry scan (contract 1.10).
-pub(super) const EXPIRED_LEASES_PER_SCAN: usize = 500;
-
 /// How often the lessor looks for expired leases (contract 1.10).
 pub(super) const LEASE_SCAN_INTERVAL: Duration = Duration::from_millis(500);
-
-/// After this long without a write an empty group proves the last one synced
-/// (reliability 4).
-pub(super) const IDLE_BEFORE_PROOF: Duration = Duration::from_millis(100);
-
-/// How long a pin may hold back the purge once compaction has passed it.
-pub(super) const PIN_GRACE: Duration = Duration::from_secs(60);
-
-/// Counts of later pages that are remembered.
-pub(super) const PAGE_COUNTS_MAX: usize = 1024;
-
-/// A checkpoint is due once this much went to the log, so that a restart replays
-/// little: one segment.
-pub(super) const CHECKPOINT_LOG_BYTES: u64 = 64 << 20;
-
-/// A checkpoint is due this long after the last one when something was written.
-/// Longer than Kubernetes' compaction interval, so that most superseded
-/// revisions never reach the checkpoint.
-pub(super) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10 * 60);
-
-/// Live bytes that cleaning moves in one checkpoint.
-pub(super) const MOVED_BYTES_PER_CHECKPOINT: u64 = 128 << 20;
-
-/// Records collected for a checkpoint in one turn.
-pub(super) const COLLECT_SLICE_RECORDS: usize = 512;
 
 /// Values warmed up at a time.
 pub(super) const WARM_SLICE_RECORDS: usize = 256;

@@ -11,6 +11,7 @@ use storage::apply::command::{Command, Put, RequestOp, Txn};
 use storage::apply::{LeaseChange, OpResult, Outcome, Response, TxnResult};
 use storage::types::MemberId;
 
+use crate::engine::Observation;
 use crate::metrics::{Metrics, Operation};
 use crate::node::Node;
 
@@ -55,14 +56,30 @@ impl Meters {
         self.leader = leader;
     }
 
-    /// A group for the log was encoded.
-    pub(super) fn encoded(&self, began: Instant) {
-        let duration = &self.metrics.member.wal_write_duration;
-        duration.observe_seconds(began.elapsed());
+    /// Counts and times what the engine does.
+    pub(super) fn observe(&mut self, what: Observation<'_>) {
+        let member = &self.metrics.member;
+        match what {
+            Observation::Encoded(took) => member.wal_write_duration.observe_seconds(took),
+            Observation::Applied(command, outcome, took) => self.applied(command, outcome, took),
+            Observation::ProposedUnasked(_) => {}
+            Observation::Read => member.ranges.increment(),
+            Observation::ReadTxn(txn, result, took) => self.read_txn(txn, result, took),
+            Observation::LeaseRenewed => member.leases_renewed.increment(),
+            Observation::LeasesExpired(number) => member.leases_expired.add(number as u64),
+            Observation::CompactionBegan => self.compaction_began = Some(Instant::now()),
+            Observation::Purged(dropped, took) => {
+                member.db_compaction_keys.add(dropped as u64);
+                member
+                    .db_compaction_pause_duration
+                    .observe_milliseconds(took);
+            }
+            Observation::CompactionEnded => self.compaction_ended(),
+        }
     }
 
     /// An entry was applied.
-    pub(super) fn applied(&self, command: &Command, outcome: &Outcome, took: Duration) {
+    fn applied(&self, command: &Command, outcome: &Outcome, took: Duration) {
         let success = outcome.result.is_ok();
         let durations = &self.metrics.apply_durations;
         let operation = operation(command);
@@ -114,13 +131,8 @@ impl Meters {
         }
     }
 
-    /// A plain range was answered.
-    pub(super) fn read(&self) {
-        self.metrics.member.ranges.increment();
-    }
-
     /// A transaction of reads was answered.
-    pub(super) fn read_txn(&self, txn: &Txn, result: &TxnResult, took: Duration) {
+    fn read_txn(&self, txn: &Txn, result: &TxnResult, took: Duration) {
         let mut operations = txn_operations(txn, result);
         operations.ranges += compares(txn, result);
         self.count(operations);
@@ -163,31 +175,8 @@ impl Meters {
         );
     }
 
-    /// A lease was given its time anew.
-    pub(super) fn lease_renewed(&self) {
-        self.metrics.member.leases_renewed.increment();
-    }
-
-    /// Leases ended and are about to be revoked.
-    pub(super) fn leases_expired(&self, number: usize) {
-        self.metrics.member.leases_expired.add(number as u64);
-    }
-
-    /// A compaction was applied; its purge begins.
-    pub(super) fn compaction_began(&mut self) {
-        self.compaction_began = Some(Instant::now());
-    }
-
-    /// One slice of a purge dropped so many records.
-    pub(super) fn purged(&self, dropped: usize, began: Instant) {
-        let member = &self.metrics.member;
-        member.db_compaction_keys.add(dropped as u64);
-        let pause = &member.db_compaction_pause_duration;
-        pause.observe_milliseconds(began.elapsed());
-    }
-
     /// Nothing is left to purge.
-    pub(super) fn compaction_ended(&mut self) {
+    fn compaction_ended(&mut self) {
         let member = &self.metrics.member;
         if let Some(began) = self.compaction_began.take() {
             let total = &member.db_compaction_total_duration;

@@ -1,42 +1,31 @@
 //! Time, threads and bounded channels around the sans-IO parts; no decisions of
 //! its own about consensus or data.
 //!
-//! One thread, the *core loop*, owns the node, the log's writing end, the state
-//! machine, the lessor and the pins. Everyone else holds a [`Handle`]: one bounded
+//! One thread, the *core loop*, owns the engine (`crate::engine`). Everyone else holds a [`Handle`]: one bounded
 //! channel to the loop, a [`View`] of published numbers, and [`Values`] to fetch
 //! what is not in memory.
 
 mod auto_compaction;
 mod checkpoint_worker;
-mod checkpoints;
 mod core_loop;
 mod flush;
 mod handle;
-mod lessor;
 mod limits;
-mod maintenance;
 mod memory_guard;
 mod meters;
-mod pins;
-mod proposals;
-mod reads;
-mod requests;
-mod take;
+mod shell;
 mod values;
 mod view;
 mod warm_up;
-mod writes;
 
+pub use crate::engine::{
+    Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, OpenedRead, Pin, ReadSlice,
+    ReadTxn, Rejected, SLICE_KEY_VALUES_MAX, SnapshotStart, StatusNumbers,
+};
 pub use auto_compaction::run as run_auto_compaction;
 pub use core_loop::{Core, Parts};
-pub use handle::{Handle, Rejected};
-pub use limits::SLICE_KEY_VALUES_MAX;
+pub use handle::Handle;
 pub use memory_guard::run as run_memory_guard;
-pub use pins::Pin;
-pub use requests::{
-    Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, OpenedRead, ReadSlice,
-    ReadTxn, SnapshotStart, StatusNumbers,
-};
 pub use values::Values;
 pub use view::{Identity, View};
 pub use warm_up::run as run_warm_up;

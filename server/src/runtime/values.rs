@@ -1,6 +1,5 @@
-//! Fetches values that are not in memory: from their place in the log, or from
-//! the cold store when that segment was cleaned. Used by whoever encodes; never
-//! by the core loop while it serves.
+//! Fetches values that are not in memory, on helper threads. Used by whoever
+//! encodes; never by the core loop while it serves.
 //!
 //! A value that cannot be read back, or is not what was written, ends the process.
 
@@ -10,22 +9,25 @@ use bytes::Bytes;
 use storage::checkpoint::ColdReader;
 use storage::error::Fatal;
 use storage::raft_log::LogReader;
-use storage::types::{EncodedKeyValue, KeyValueRef, Place, RecordMeta, Revision};
+use storage::types::{EncodedKeyValue, KeyValueRef, RecordMeta};
 
 use super::die;
+use crate::engine::ValueReader;
 
 /// Reads values back; cheap to clone, usable on any thread.
 #[derive(Clone, Debug)]
-pub struct Values {
-    log: LogReader,
-    cold: ColdReader,
-}
+pub struct Values(ValueReader);
 
 impl Values {
     /// Reads from this log and this store.
     #[must_use]
     pub fn new(log: LogReader, cold: ColdReader) -> Values {
-        Values { log, cold }
+        Values(ValueReader::new(log, cold))
+    }
+
+    /// What blocks on the disk.
+    pub(super) fn reader(&self) -> &ValueReader {
+        &self.0
     }
 
     /// The encoded key-value; waits for the disk on a helper thread when the
@@ -52,7 +54,7 @@ impl Values {
         };
         let (values, meta) = (self.clone(), Arc::clone(meta));
         let fetched = tokio::task::spawn_blocking(move || {
-            let found = match values.find(meta.revision, meta.place) {
+            let found = match values.0.find(meta.revision, meta.place) {
                 Ok(found) => found,
                 Err(fatal) => die(&fatal),
             };
@@ -90,33 +92,7 @@ impl Values {
     /// # Errors
     /// When the value cannot be read or is damaged.
     pub fn fetch(&self, meta: &RecordMeta) -> Result<Bytes, Fatal> {
-        self.fetch_at(meta.revision, meta.place)
-    }
-
-    fn find(&self, revision: Revision, place: Place) -> Result<Option<Bytes>, Fatal> {
-        if place.length == 0 {
-            return Ok(Some(Bytes::new()));
-        }
-        // Read in this order: a value goes cold before its segment is retired.
-        if let Some(value) = self.log.read_value(place)? {
-            return Ok(Some(value.into()));
-        }
-        self.cold.read_value(revision)
-    }
-
-    pub(super) fn fetch_at(&self, revision: Revision, place: Place) -> Result<Bytes, Fatal> {
-        match self.find(revision, place)? {
-            Some(value) => Ok(value),
-            None => Err(Fatal::corruption(
-                "checkpoint",
-                0,
-                format!(
-                    "the value of revision {:?} is neither in segment {} of the log nor among \
-                     the cold values; restore the member from a snapshot",
-                    revision, place.segment.0
-                ),
-            )),
-        }
+        self.0.fetch(meta)
     }
 
     fn fetch_encoded(&self, meta: &RecordMeta) -> EncodedKeyValue {

@@ -11,16 +11,7 @@ use storage::apply::command::Alarm;
 use storage::mvcc::Mvcc;
 use storage::types::MemberId;
 
-/// Bytes that an empty bolt file of etcd takes, in all and in use: tools take a
-/// database of no size for a missing answer, so sizes are told on top of these.
-const EMPTY_BYTES: (u64, u64) = (20 << 10, 16 << 10);
-
-/// Sizes as they are told: bytes in all and in use.
-pub(super) fn told_size(mvcc: &Mvcc) -> (u64, u64) {
-    let size = mvcc.size();
-    let (total, in_use) = EMPTY_BYTES;
-    (total + size.total_bytes, in_use + size.in_use_bytes)
-}
+use crate::engine::told_size;
 
 /// Who this member is; fixed for the life of its data.
 #[derive(Clone, Debug)]

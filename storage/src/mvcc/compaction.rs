@@ -73,6 +73,17 @@ impl Mvcc {
         Ok(())
     }
 
+    /// Everything that was compacted up to here is purged. While a walk is under
+    /// way it is not told what the one before reached.
+    #[must_use]
+    pub fn purged_revision(&self) -> i64 {
+        if self.purge.walking {
+            NEVER_COMPACTED
+        } else {
+            self.purge.target
+        }
+    }
+
     /// Purges what is compacted, visiting at most `budget` records. `floor` is
     /// the oldest pinned revision (`i64::MAX` without one): what a reader at it
     /// or above sees stays. Appends what was dropped, in an order whose every

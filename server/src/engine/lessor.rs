@@ -1,7 +1,7 @@
 //! Counts down the leases while this member leads (contract 1.10). Which leases
 //! exist is the state machine's knowledge; this only knows when each ends.
 //!
-//! Owned by the core loop. Invariants: `deadlines` and `by_deadline` hold the same
+//! Owned by the engine. Invariants: `deadlines` and `by_deadline` hold the same
 //! leases; a lease whose revocation is proposed is not renewed any more; nothing
 //! ends before its deadline.
 

@@ -1,28 +1,38 @@
 //! Writes on their way: who waits for which request, and what is refused before
 //! it becomes an entry.
 //!
-//! Owned by the core loop. A request is found by the id in its entry, never by
+//! Owned by the engine. A request is found by the id in its entry, never by
 //! its position in the log. Limit: [`PROPOSALS_WAITING_MAX`].
 
 use std::collections::HashMap;
 
 use storage::types::{RequestId, Term};
 
+use super::host::Host;
 use super::limits::PROPOSALS_WAITING_MAX;
-use super::requests::{Applied, Reply};
+use super::requests::Applied;
 
 /// Bits of a request id that count within a term. One member leads a term, so
 /// term and count together are unique over the life of the cluster.
 const SEQUENCE_BITS: u32 = 40;
 
 /// The writes that wait.
-#[derive(Debug, Default)]
-pub(super) struct Proposals {
-    waiting: HashMap<RequestId, Reply<Applied>>,
+#[derive(Debug)]
+pub(super) struct Proposals<H: Host> {
+    waiting: HashMap<RequestId, H::Reply<Applied>>,
     sequence: u64,
 }
 
-impl Proposals {
+impl<H: Host> Default for Proposals<H> {
+    fn default() -> Self {
+        Proposals {
+            waiting: HashMap::new(),
+            sequence: 0,
+        }
+    }
+}
+
+impl<H: Host> Proposals<H> {
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
@@ -44,13 +54,13 @@ impl Proposals {
     }
 
     /// Someone waits for this request.
-    pub(super) fn wait(&mut self, id: RequestId, reply: Reply<Applied>) {
+    pub(super) fn wait(&mut self, id: RequestId, reply: H::Reply<Applied>) {
         let before = self.waiting.insert(id, reply);
         assert!(before.is_none(), "a request id was given twice");
     }
 
     /// Whoever waits for this request, if it was proposed here.
-    pub(super) fn take(&mut self, id: RequestId) -> Option<Reply<Applied>> {
+    pub(super) fn take(&mut self, id: RequestId) -> Option<H::Reply<Applied>> {
         self.waiting.remove(&id)
     }
 }

@@ -1,20 +1,17 @@
-//! Which part of the core answers which request.
+//! Which part of the engine answers which request.
 
-use std::time::Instant;
-
-use storage::mvcc::HashKvStart;
+use storage::apply::command::{Range, Txn};
+use storage::error::{Fatal, Refusal};
+use storage::mvcc::{HashKv, HashKvStart, Mvcc};
 use storage::types::LeaseId;
 
-use super::core_loop::{Core, send};
-use super::handle::Rejected;
+use super::host::{Host, Observation};
 use super::reads;
 use super::requests::{
-    HashKvJob, HashKvWalk, History, LeaseState, ReadTxn, Reply, Request, SnapshotStart,
-    StatusNumbers,
+    HashKvJob, HashKvWalk, History, LeaseState, OpenedRead, ReadTxn, Rejected, Request,
+    SnapshotStart, StatusNumbers,
 };
-use super::view::told_size;
-use storage::apply::command::Txn;
-use storage::error::Refusal;
+use super::turn::Engine;
 
 /// Records looked at in one slice of HashKV.
 const HASH_SLICE_RECORDS: usize = 512;
@@ -22,18 +19,36 @@ const HASH_SLICE_RECORDS: usize = 512;
 /// Events of history handed out at once.
 const HISTORY_EVENTS_MAX: usize = 1000;
 
-impl Core {
+/// Bytes that an empty bolt file of etcd takes, in all and in use: tools take a
+/// database of no size for a missing answer, so sizes are told on top of these.
+const EMPTY_BYTES: (u64, u64) = (20 << 10, 16 << 10);
+
+/// Sizes as they are told: bytes in all and in use.
+#[must_use]
+pub fn told_size(mvcc: &Mvcc) -> (u64, u64) {
+    let size = mvcc.size();
+    let (total, in_use) = EMPTY_BYTES;
+    (total + size.total_bytes, in_use + size.in_use_bytes)
+}
+
+impl<H: Host> Engine<H> {
     /// Takes one request: answers it, or files it until it can be answered.
-    pub(super) fn take(&mut self, request: Request) {
+    ///
+    /// # Errors
+    /// What ends the process.
+    pub fn take(&mut self, request: Request<H>, host: &mut H) -> Result<(), Fatal> {
         match request {
-            Request::Propose { command, reply } => self.propose(command, reply),
+            Request::Propose { command, reply } => self.propose(command, reply, host),
             Request::ReadTxn {
                 txn,
                 linearizable,
                 reply,
             } => {
-                let answer = self.read_txn(&txn, linearizable);
-                send(reply, answer);
+                let answer = match self.may_read(linearizable) {
+                    Ok(()) => self.read_txn(&txn, host)?,
+                    Err(rejected) => Err(rejected),
+                };
+                host.answer(reply, answer);
             }
             Request::OpenRead {
                 range,
@@ -41,19 +56,9 @@ impl Core {
                 first_slice,
                 reply,
             } => {
-                let answer = self.may_read(linearizable).and_then(|()| {
-                    let mvcc = self.machine.mvcc();
-                    let counts = &self.page_counts;
-                    Ok(reads::open(
-                        mvcc,
-                        &mut self.pins,
-                        counts,
-                        &range,
-                        first_slice,
-                    )?)
-                });
-                self.meters.read();
-                send(reply, answer);
+                let answer = self.open_read(&range, linearizable, first_slice);
+                host.observe(Observation::Read);
+                host.answer(reply, answer);
             }
             Request::ReadSlice {
                 bounds,
@@ -62,45 +67,60 @@ impl Core {
                 reply,
             } => {
                 let slice = reads::pinned_slice(self.machine.mvcc(), &bounds, &pin, limit);
-                send(reply, slice.map_err(Rejected::from));
+                host.answer(reply, slice.map_err(Rejected::from));
             }
             Request::CountSlice { bounds, pin, reply } => {
                 let slice = reads::count_slice(self.machine.mvcc(), &bounds, &pin);
-                send(reply, slice.map_err(Rejected::from));
+                host.answer(reply, slice.map_err(Rejected::from));
             }
             Request::RememberCount {
                 range_end,
                 revision,
                 next,
                 remaining,
-            } => {
-                self.page_counts
-                    .remember(range_end, revision, next, remaining);
-            }
-            Request::Barrier { reply } => send(reply, self.may_read(true)),
+            } => self
+                .page_counts
+                .remember(range_end, revision, next, remaining),
+            Request::Barrier { reply } => host.answer(reply, self.may_read(true)),
             Request::History {
                 from,
                 revisions_max,
                 reply,
-            } => {
-                send(reply, Ok(self.history(from, revisions_max)));
+            } => host.answer(reply, Ok(self.history(from, revisions_max))),
+            Request::Purged { revision, reply } => self.await_purge(revision, reply, host),
+            request => self.take_upkeep(request, host),
+        }
+        Ok(())
+    }
+
+    /// The requests that are neither reads nor writes of keys.
+    fn take_upkeep(&mut self, request: Request<H>, host: &mut H) {
+        match request {
+            Request::LeaseRenew { lease, reply } => {
+                let answer = self.lease_renew(lease, host);
+                host.answer(reply, answer);
             }
-            Request::Purged { revision, reply } => self.await_purge(revision, reply),
-            Request::LeaseRenew { lease, reply } => send(reply, self.lease_renew(lease)),
             Request::LeaseState { lease, keys, reply } => {
-                send(reply, self.lease_state(lease, keys));
+                let answer = self.lease_state(lease, keys, host);
+                host.answer(reply, answer);
             }
             Request::Leases { reply } => {
-                send(reply, Ok(self.lessor.by_remaining_time().collect()));
+                host.answer(reply, Ok(self.lessor.by_remaining_time().collect()));
             }
-            Request::HashKv { revision, reply } => self.hash_kv(revision, reply),
-            Request::HashKvSlice { walk, reply } => self.hash_kv_slice(walk, reply),
+            Request::HashKv { revision, reply } => {
+                let answer = self.hash_kv(revision);
+                host.answer(reply, answer);
+            }
+            Request::HashKvSlice { walk, reply } => {
+                let answer = self.hash_kv_slice(walk);
+                host.answer(reply, answer);
+            }
             Request::RememberHash { result } => {
                 self.machine.mvcc_mut().remember_compaction_hash(result);
             }
             Request::SnapshotStart { reply } => {
                 let start = self.snapshot_start();
-                send(reply, Ok(start));
+                host.answer(reply, Ok(start));
             }
             Request::Records {
                 after,
@@ -115,25 +135,24 @@ impl Core {
                     let mvcc = self.machine.mvcc();
                     Ok(mvcc.records_slice_as_of(after, limit, compacted_revision))
                 };
-                send(reply, answer);
+                host.answer(reply, answer);
             }
             Request::MissingValues {
                 after,
                 limit,
                 reply,
             } => {
-                send(
-                    reply,
-                    Ok(self.machine.mvcc().missing_values_slice(after, limit)),
-                );
+                let slice = self.machine.mvcc().missing_values_slice(after, limit);
+                host.answer(reply, Ok(slice));
             }
             Request::InstallValues { values, reply } => {
                 for (revision, value) in values {
                     self.machine.mvcc_mut().install_value(revision, &value);
                 }
-                send(reply, Ok(()));
+                host.answer(reply, Ok(()));
             }
-            Request::Status { reply } => send(reply, Ok(self.status())),
+            Request::Status { reply } => host.answer(reply, Ok(self.status())),
+            _ => unreachable!("taken before"),
         }
     }
 
@@ -145,20 +164,34 @@ impl Core {
         Ok(())
     }
 
-    fn read_txn(&mut self, txn: &Txn, linearizable: bool) -> Result<ReadTxn, Rejected> {
+    fn open_read(
+        &mut self,
+        range: &Range,
+        linearizable: bool,
+        first_slice: usize,
+    ) -> Result<OpenedRead, Rejected> {
         self.may_read(linearizable)?;
-        let began = Instant::now();
+        let (mvcc, counts) = (self.machine.mvcc(), &self.page_counts);
+        let opened = reads::open(mvcc, &mut self.pins, counts, range, first_slice)?;
+        Ok(opened)
+    }
+
+    fn read_txn(&mut self, txn: &Txn, host: &mut H) -> Result<Result<ReadTxn, Rejected>, Fatal> {
+        let began = host.now();
         loop {
             let missing = self.machine.txn_needs(txn);
             if missing.is_empty() {
                 break;
             }
-            self.install(&missing);
+            self.install(&missing)?;
         }
-        let result = self.machine.read_txn(txn)?;
-        self.meters.read_txn(txn, &result, began.elapsed());
+        let result = match self.machine.read_txn(txn) {
+            Ok(result) => result,
+            Err(refusal) => return Ok(Err(Rejected::Refusal(refusal))),
+        };
+        host.observe(Observation::ReadTxn(txn, &result, host.now() - began));
         let pin = self.pins.pin(self.machine.mvcc().compacted_revision());
-        Ok(ReadTxn { result, pin })
+        Ok(Ok(ReadTxn { result, pin }))
     }
 
     fn history(&mut self, from: i64, events_max: usize) -> History {
@@ -185,22 +218,27 @@ impl Core {
         }
     }
 
-    fn lease_renew(&mut self, lease: LeaseId) -> Result<Option<i64>, Rejected> {
+    fn lease_renew(&mut self, lease: LeaseId, host: &mut H) -> Result<Option<i64>, Rejected> {
         if !self.node.is_leader() {
             return Err(Rejected::NoLeader);
         }
-        let renewed = self.lessor.renew(lease, Instant::now());
+        let renewed = self.lessor.renew(lease, host.now());
         if renewed.is_some() {
-            self.meters.lease_renewed();
+            host.observe(Observation::LeaseRenewed);
         }
         Ok(renewed)
     }
 
-    fn lease_state(&self, lease: LeaseId, keys: bool) -> Result<Option<LeaseState>, Rejected> {
+    fn lease_state(
+        &self,
+        lease: LeaseId,
+        keys: bool,
+        host: &H,
+    ) -> Result<Option<LeaseState>, Rejected> {
         if !self.node.is_leader() {
             return Err(Rejected::NoLeader);
         }
-        let state = self.lessor.remaining(lease, Instant::now());
+        let state = self.lessor.remaining(lease, host.now());
         Ok(state.map(|(remaining_seconds, granted_seconds)| {
             let attached = self.machine.leases().keys(lease).filter(|_| keys);
             let keys = attached
@@ -214,28 +252,29 @@ impl Core {
         }))
     }
 
-    fn hash_kv(&mut self, revision: i64, reply: Reply<HashKvJob>) {
-        let job = match self.machine.mvcc().hash_kv(revision) {
-            Ok(HashKvStart::Known(result)) => Ok(HashKvJob::Known(result)),
-            Ok(HashKvStart::Walk(walk)) => {
-                let pin = self.pins.pin(walk.pin());
-                Ok(HashKvJob::Walk(Box::new(HashKvWalk {
-                    walk,
-                    pin,
-                    records: Vec::new(),
-                })))
-            }
-            Err(refusal) => Err(Rejected::Refusal(refusal)),
-        };
-        send(reply, job);
+    fn hash_kv(&mut self, revision: i64) -> Result<HashKvJob, Rejected> {
+        match self.machine.mvcc().hash_kv(revision)? {
+            HashKvStart::Known(result) => Ok(HashKvJob::Known(result)),
+            HashKvStart::Walk(walk) => Ok(HashKvJob::Walk(self.hash_walk(walk))),
+        }
     }
 
-    fn hash_kv_slice(&mut self, mut walk: Box<HashKvWalk>, reply: Reply<Box<HashKvWalk>>) {
+    /// A walk with the pin that it needs.
+    pub(super) fn hash_walk(&mut self, walk: HashKv) -> Box<HashKvWalk> {
+        let pin = self.pins.pin(walk.pin());
+        Box::new(HashKvWalk {
+            walk,
+            pin,
+            records: Vec::new(),
+        })
+    }
+
+    fn hash_kv_slice(&self, mut walk: Box<HashKvWalk>) -> Result<Box<HashKvWalk>, Rejected> {
         if walk.pin.is_revoked() {
-            return send(reply, Err(Rejected::Refusal(Refusal::Compacted)));
+            return Err(Rejected::Refusal(Refusal::Compacted));
         }
         walk.records = walk.walk.slice(self.machine.mvcc(), HASH_SLICE_RECORDS);
-        send(reply, Ok(walk));
+        Ok(walk)
     }
 
     fn snapshot_start(&mut self) -> SnapshotStart {

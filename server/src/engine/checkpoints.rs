@@ -1,44 +1,30 @@
 //! When a checkpoint is made and what goes into it; which segments are cleaned.
 //!
-//! Owned by the core loop, which only collects references, a slice a turn; the
-//! checkpoint thread reads the values that move and writes everything
-//! (`checkpoint_worker`). Invariants: one checkpoint at a time; no purge while
+//! Owned by the engine, which only collects references, a slice at a time; whoever
+//! owns the checkpointer reads the values that move and writes everything
+//! (`checkpoint_work`). Invariants: one checkpoint at a time; no purge while
 //! one is being collected, so that records and removals describe one moment; a
 //! segment is retired only after the manifest that leaves it out is durable.
-//! Limits: [`CHECKPOINT_LOG_BYTES`], [`MOVED_BYTES_PER_CHECKPOINT`].
+//! Limits: [`super::Sizes`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use storage::checkpoint::{CheckpointJob, Checkpointer, Manifest};
+use storage::checkpoint::{CheckpointJob, Manifest};
+use storage::error::Fatal;
+use storage::planted::{Bug, planted};
 use storage::raft_log::Spare;
 use storage::types::{KeyValueRef, Place, RecordMeta, Revision, SegmentNumber};
 
-use crate::metrics::Metrics;
-
-use super::checkpoint_worker::{CheckpointWorker, Done, Work};
-use super::core_loop::Core;
-use super::die;
-use super::limits::{
-    CHECKPOINT_INTERVAL, CHECKPOINT_LOG_BYTES, COLLECT_SLICE_RECORDS, MOVED_BYTES_PER_CHECKPOINT,
-};
-
-/// A value that leaves its segment for the cold store.
-#[derive(Debug)]
-pub(super) struct Move {
-    pub(super) revision: Revision,
-    pub(super) place: Place,
-    /// The bytes, when the segment is gone already: a value that a record took
-    /// over by `ignore_value` from one that lies in the cold store.
-    pub(super) value: Option<Bytes>,
-}
+use super::checkpoint_work::{CheckpointWork, Move};
+use super::host::Host;
+use super::turn::Engine;
 
 /// See the head of the file.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
-    worker: CheckpointWorker,
     published: Manifest,
     /// What the purge dropped since the last collection.
     dropped: Vec<(Revision, Place)>,
@@ -47,6 +33,9 @@ pub(super) struct Checkpoints {
     log_bytes: u64,
     last: Instant,
     state: State,
+    /// What the manifest says of this member.
+    name: String,
+    client_urls: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -67,16 +56,21 @@ struct Collecting {
 }
 
 impl Checkpoints {
-    pub(super) fn new(checkpointer: Checkpointer, metrics: Arc<Metrics>) -> Checkpoints {
-        let published = checkpointer.published().clone();
+    pub(super) fn new(
+        published: Manifest,
+        name: String,
+        client_urls: Vec<String>,
+        now: Instant,
+    ) -> Checkpoints {
         Checkpoints {
-            worker: CheckpointWorker::start(checkpointer, metrics),
             published,
             dropped: Vec::new(),
             inherited: false,
             log_bytes: 0,
-            last: Instant::now(),
+            last: now,
             state: State::Idle,
+            name,
+            client_urls,
         }
     }
 
@@ -109,30 +103,25 @@ impl Checkpoints {
     pub(super) fn holds_eviction(&self) -> bool {
         self.inherited || !matches!(self.state, State::Idle)
     }
-
-    /// Completes with what the worker has done. Cancel safe.
-    pub(super) async fn done(&mut self) -> Done {
-        self.worker.done().await
-    }
 }
 
-impl Core {
+impl<H: Host> Engine<H> {
     /// Begins a checkpoint when one is due. Called on ticks.
-    pub(super) fn checkpoint_when_due(&mut self) {
+    pub(super) fn checkpoint_when_due(&mut self, host: &H) {
         let checkpoints = &self.checkpoints;
         if !matches!(checkpoints.state, State::Idle) {
             return;
         }
         let news = self.machine.applied_index() > checkpoints.published.applied_index;
-        let late = checkpoints.last.elapsed() >= CHECKPOINT_INTERVAL;
+        let late = host.now() - checkpoints.last >= self.sizes.checkpoint_interval;
         let taken_over = checkpoints.inherited;
-        let due = checkpoints.log_bytes >= CHECKPOINT_LOG_BYTES || late || taken_over;
+        let due = checkpoints.log_bytes >= self.sizes.checkpoint_log_bytes || late || taken_over;
         if news && due {
-            self.begin_checkpoint();
+            self.begin_checkpoint(host);
         }
     }
 
-    fn begin_checkpoint(&mut self) {
+    fn begin_checkpoint(&mut self, host: &H) {
         let leaving = self.choose_leaving();
         let mut manifest = self.checkpoints.published.clone();
         manifest.describe(&self.machine);
@@ -143,11 +132,10 @@ impl Core {
             .filter(|number| !leaving.contains(number))
             .collect();
         manifest.segments = kept.iter().copied().collect();
-        let identity = self.view.identity();
         for member in &mut manifest.members {
-            if member.id == identity.member_id {
-                member.name.clone_from(&identity.name);
-                member.client_urls.clone_from(&identity.client_urls);
+            if member.id == self.member {
+                member.name.clone_from(&self.checkpoints.name);
+                member.client_urls.clone_from(&self.checkpoints.client_urls);
             }
         }
         // Survivors of a leaving segment may be of any age.
@@ -157,7 +145,7 @@ impl Core {
             Revision::default()
         };
         self.checkpoints.log_bytes = 0;
-        self.checkpoints.last = Instant::now();
+        self.checkpoints.last = host.now();
         self.checkpoints.inherited = false;
         self.checkpoints.state = State::Collecting(Box::new(Collecting {
             manifest,
@@ -173,7 +161,7 @@ impl Core {
     /// half live, oldest first, until enough would move.
     fn choose_leaving(&self) -> BTreeSet<SegmentNumber> {
         let usage = self.machine.mvcc().segment_usage();
-        let mut room = MOVED_BYTES_PER_CHECKPOINT;
+        let mut room = self.sizes.moved_bytes_per_checkpoint;
         let mut leaving = BTreeSet::new();
         for segment in self.log.segments() {
             let live_bytes = usage.live_bytes(segment.number);
@@ -187,7 +175,8 @@ impl Core {
     }
 
     /// One slice of a collection; hands the job over when it is complete.
-    pub(super) fn collect_slice(&mut self) {
+    pub(super) fn collect_slice(&mut self, host: &mut H) {
+        let limit = self.sizes.collect_slice_records;
         let State::Collecting(collecting) = &mut self.checkpoints.state else {
             return;
         };
@@ -196,8 +185,8 @@ impl Core {
         let slice = self
             .machine
             .mvcc()
-            .records_slice(collecting.after, COLLECT_SLICE_RECORDS);
-        let mut complete = slice.len() < COLLECT_SLICE_RECORDS;
+            .records_slice(collecting.after, limit);
+        let mut complete = slice.len() < limit;
         for record in slice {
             let (revision, place) = (record.meta.revision, record.meta.place);
             if revision > bound {
@@ -225,11 +214,11 @@ impl Core {
             }
         }
         if complete {
-            self.hand_over();
+            self.hand_over(host);
         }
     }
 
-    fn hand_over(&mut self) {
+    fn hand_over(&mut self, host: &mut H) {
         let State::Collecting(collecting) =
             std::mem::replace(&mut self.checkpoints.state, State::Idle)
         else {
@@ -248,31 +237,34 @@ impl Core {
             removed,
             manifest,
         };
-        self.checkpoints.worker.submit(Work {
+        if planted(Bug::RetireBeforeManifest) {
+            for segment in &leaving {
+                self.log.retire(*segment).unwrap_or(());
+            }
+        }
+        host.checkpoint(CheckpointWork {
             job,
             moves,
             values: self.values.clone(),
+            batch_bytes: self.sizes.moved_batch_bytes,
+            moved: 0,
         });
         self.checkpoints.state = State::Writing { leaving };
     }
 
-    /// A checkpoint is durable, or a spare segment is ready.
-    pub(super) fn background_done(&mut self, done: Done) {
-        match done {
-            Done::Checkpoint(manifest) => self.checkpointed(*manifest),
-            Done::Spare(spare) => self.spare_ready(spare),
-        }
-    }
-
-    fn checkpointed(&mut self, manifest: Manifest) {
+    /// The checkpoint is durable; how many segments were cleaned.
+    ///
+    /// # Errors
+    /// A segment cannot be retired.
+    pub fn checkpoint_done(&mut self, manifest: Manifest) -> Result<usize, Fatal> {
         let state = std::mem::replace(&mut self.checkpoints.state, State::Idle);
         let State::Writing { leaving } = state else {
             unreachable!("a checkpoint is done that nobody asked for");
         };
         self.log.release(manifest.applied_index);
-        for segment in &leaving {
-            if let Err(fatal) = self.log.retire(*segment) {
-                die(&fatal);
+        if !planted(Bug::RetireBeforeManifest) {
+            for segment in &leaving {
+                self.log.retire(*segment)?;
             }
         }
         tracing::info!(
@@ -283,34 +275,26 @@ impl Core {
             "published a checkpoint"
         );
         self.checkpoints.published = manifest;
+        Ok(leaving.len())
+    }
+
+    /// A spare segment of the log is ready; None when it could not be made.
+    pub fn spare_ready(&mut self, spare: Option<Spare>) {
+        if let Some(spare) = spare {
+            self.log.add_spare(spare);
+        }
     }
 
     /// Segments that the manifest left out and a crash left behind.
-    pub(super) fn retire_left_over(&mut self) {
+    pub(super) fn retire_left_over(&mut self) -> Result<(), Fatal> {
         let left: Vec<SegmentNumber> = self
             .log
             .segments()
             .map(|segment| segment.number)
             .filter(|number| self.checkpoints.published.left_out(*number))
             .collect();
-        for segment in left {
-            if let Err(fatal) = self.log.retire(segment) {
-                die(&fatal);
-            }
-        }
-    }
-
-    /// Has the next segment prepared in the background.
-    pub(super) fn prepare_spare(&mut self) {
-        if let Some(job) = self.log.spare_job() {
-            self.checkpoints.worker.prepare(job);
-        }
-    }
-
-    fn spare_ready(&mut self, spare: Option<Spare>) {
-        if let Some(spare) = spare {
-            self.log.add_spare(spare);
-        }
+        left.into_iter()
+            .try_for_each(|segment| self.log.retire(segment))
     }
 }
 

@@ -1,55 +1,53 @@
-//! What can be asked of the core loop, and what it answers.
+//! What can be asked of the engine, and what it answers.
 //!
-//! Plain data on its way through the one bounded channel; every question carries
-//! the sender that its answer goes to.
+//! Plain data, on its way through the server's one bounded channel; every question
+//! carries the place that its answer goes to.
 
 use storage::apply::command::{Alarm, Command, Range, Txn};
 use storage::apply::{Response, TxnResult};
+use storage::error::Refusal;
 use storage::mvcc::{Bounds, HashKvResult, RecordView};
 use storage::types::{
     Key, KeyValueRef, LeaseId, LogIndex, MemberId, Revision, RevisionEvents, Term,
 };
-use tokio::sync::oneshot;
 
-use super::handle::Rejected;
+use super::host::Host;
 use super::pins::Pin;
 
-/// Where an answer goes. A caller that has gone is no error.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, Rejected>>;
-
-/// A question to the core loop.
+/// A question to the engine.
 #[derive(Debug)]
-pub(super) enum Request {
+#[expect(missing_docs, reason = "the fields of a question are those of its call")]
+pub enum Request<H: Host> {
     /// Becomes an entry of the log.
     Propose {
         command: Command,
-        reply: Reply<Applied>,
+        reply: H::Reply<Applied>,
     },
     /// A transaction of reads alone.
     ReadTxn {
         txn: Txn,
         linearizable: bool,
-        reply: Reply<ReadTxn>,
+        reply: H::Reply<ReadTxn>,
     },
     /// Begins a read.
     OpenRead {
         range: Range,
         linearizable: bool,
         first_slice: usize,
-        reply: Reply<OpenedRead>,
+        reply: H::Reply<OpenedRead>,
     },
     /// The next key-values of a read.
     ReadSlice {
         bounds: Bounds,
         pin: Pin,
         limit: usize,
-        reply: Reply<ReadSlice>,
+        reply: H::Reply<ReadSlice>,
     },
     /// Counts on.
     CountSlice {
         bounds: Bounds,
         pin: Pin,
-        reply: Reply<CountSlice>,
+        reply: H::Reply<CountSlice>,
     },
     /// What a page's end taught about the next one.
     RememberCount {
@@ -59,63 +57,87 @@ pub(super) enum Request {
         remaining: i64,
     },
     /// A linearizable point in time, without data.
-    Barrier { reply: Reply<()> },
+    Barrier { reply: H::Reply<()> },
     /// Past events, for watchers that catch up.
     History {
         from: i64,
         revisions_max: usize,
-        reply: Reply<History>,
+        reply: H::Reply<History>,
     },
     /// Completes once the purge of this compaction is done.
-    Purged { revision: i64, reply: Reply<()> },
+    Purged { revision: i64, reply: H::Reply<()> },
     /// Starts a lease's time anew.
     LeaseRenew {
         lease: LeaseId,
-        reply: Reply<Option<i64>>,
+        reply: H::Reply<Option<i64>>,
     },
     /// Asks for a lease's time and keys.
     LeaseState {
         lease: LeaseId,
         keys: bool,
-        reply: Reply<Option<LeaseState>>,
+        reply: H::Reply<Option<LeaseState>>,
     },
     /// All leases by remaining time.
-    Leases { reply: Reply<Vec<LeaseId>> },
+    Leases { reply: H::Reply<Vec<LeaseId>> },
     /// HashKV at a revision.
     HashKv {
         revision: i64,
-        reply: Reply<HashKvJob>,
+        reply: H::Reply<HashKvJob>,
     },
     /// Goes on with HashKV.
     HashKvSlice {
         walk: Box<HashKvWalk>,
-        reply: Reply<Box<HashKvWalk>>,
+        reply: H::Reply<Box<HashKvWalk>>,
     },
     /// The hash of a compaction, for later questions.
     RememberHash { result: HashKvResult },
     /// Pins the present for a snapshot.
-    SnapshotStart { reply: Reply<SnapshotStart> },
+    SnapshotStart { reply: H::Reply<SnapshotStart> },
     /// Records in revision order; `compacted` in them is told as of a revision.
     Records {
         after: Revision,
         compacted_revision: i64,
         pin: Pin,
         limit: usize,
-        reply: Reply<Vec<RecordView>>,
+        reply: H::Reply<Vec<RecordView>>,
     },
     /// Newest values that are not in memory.
     MissingValues {
         after: Revision,
         limit: usize,
-        reply: Reply<MissingValues>,
+        reply: H::Reply<MissingValues>,
     },
     /// Fetched values become resident.
     InstallValues {
         values: Vec<(Revision, bytes::Bytes)>,
-        reply: Reply<()>,
+        reply: H::Reply<()>,
     },
     /// Numbers of one moment.
-    Status { reply: Reply<StatusNumbers> },
+    Status { reply: H::Reply<StatusNumbers> },
+}
+
+/// Why the engine did not do what was asked. `rpc::status` knows the gRPC
+/// code and the text of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// The state machine, or the rules before it, refuse.
+    Refusal(Refusal),
+    /// There is no leader.
+    NoLeader,
+    /// The member stops.
+    Stopped,
+    /// No answer in time; a write may still happen.
+    TimedOut,
+    /// Too many writes wait.
+    TooManyRequests,
+    /// A transaction is nested deeper than an entry may be.
+    TooDeep,
+}
+
+impl From<Refusal> for Rejected {
+    fn from(refusal: Refusal) -> Rejected {
+        Rejected::Refusal(refusal)
+    }
 }
 
 /// Newest values that are not in memory, and where to go on.

@@ -2,7 +2,7 @@
 //! does not pass the oldest pin. A pin that compaction has passed is revoked
 //! after a grace, so that a reader who stopped holds a pin, not the disk.
 //!
-//! Owned by the core loop; a [`Pin`] is released when its reader drops it.
+//! Owned by the engine; a [`Pin`] is released when its reader drops it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};

@@ -1,6 +1,6 @@
-//! The core loop's part of reads: slices of references, never bytes.
+//! The engine's part of reads: slices of references, never bytes.
 //!
-//! Owned by the core loop: what later pages of a list may reuse of the counts of
+//! Owned by the engine: what later pages of a list may reuse of the counts of
 //! earlier ones. Limits: [`SLICE_KEY_VALUES_MAX`], [`SLICE_SCAN_MAX`],
 //! [`PAGE_COUNTS_MAX`].
 

@@ -1,0 +1,41 @@
+//! The amounts that decide when work is due and how much of it is done at once.
+//! The server takes the defaults; the simulation draws small ones.
+
+use std::time::Duration;
+
+use storage::checkpoint::MOVED_BYTES_MAX;
+
+use super::limits::{
+    CHECKPOINT_INTERVAL, CHECKPOINT_LOG_BYTES, COLLECT_SLICE_RECORDS, MOVED_BYTES_PER_CHECKPOINT,
+    PURGE_SLICE_RECORDS,
+};
+
+/// See the head of the file.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    /// Records visited in one slice of purging or eviction.
+    pub purge_slice_records: usize,
+    /// Records collected for a checkpoint in one slice.
+    pub collect_slice_records: usize,
+    /// A checkpoint is due once this much went to the log.
+    pub checkpoint_log_bytes: u64,
+    /// A checkpoint is due this long after the last one.
+    pub checkpoint_interval: Duration,
+    /// Live bytes that cleaning moves in one checkpoint.
+    pub moved_bytes_per_checkpoint: u64,
+    /// Moved bytes that go to the cold store at once.
+    pub moved_batch_bytes: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes {
+            purge_slice_records: PURGE_SLICE_RECORDS,
+            collect_slice_records: COLLECT_SLICE_RECORDS,
+            checkpoint_log_bytes: CHECKPOINT_LOG_BYTES,
+            checkpoint_interval: CHECKPOINT_INTERVAL,
+            moved_bytes_per_checkpoint: MOVED_BYTES_PER_CHECKPOINT,
+            moved_batch_bytes: MOVED_BYTES_MAX,
+        }
+    }
+}
