@@ -54,7 +54,7 @@ pub fn everything(revision: i64) -> Range {
 /// See the head of the file.
 pub struct Durable {
     pub model: Model,
-    open: VecDeque<(u64, Command)>,
+    open: VecDeque<Command>,
     /// What every revision changed.
     pub events: BTreeMap<i64, Vec<Change>>,
 }
@@ -69,8 +69,8 @@ impl Durable {
     }
 
     /// A write is handed over.
-    pub fn invoked(&mut self, request: u64, command: &Command) {
-        self.open.push_back((request, command.clone()));
+    pub fn invoked(&mut self, command: &Command) {
+        self.open.push_back(command.clone());
     }
 
     pub fn open_count(&self) -> usize {
@@ -79,24 +79,20 @@ impl Durable {
 
     /// A write was carried out: it is the oldest open one. What the model says
     /// of it.
-    pub fn carried_out(&mut self, request: u64) -> Result<(Command, Effect), String> {
-        let Some((oldest, command)) = self.open.pop_front() else {
-            return Err(format!("request {request} is answered, none is open"));
-        };
-        if oldest != request {
-            return Err(format!(
-                "request {request} is answered before request {oldest}, which came first"
-            ));
+    pub fn carried_out(&mut self, command: &Command) -> Result<Effect, String> {
+        match self.open.pop_front() {
+            Some(oldest) if oldest == *command => Ok(self.perform(command)),
+            oldest => Err(format!(
+                "{command:?} is carried out, the oldest open write is {oldest:?}"
+            )),
         }
-        let effect = self.perform(&command);
-        Ok((command, effect))
     }
 
     /// A member serves again in this state. How many open writes survived.
     pub fn recovered(&mut self, found: &State) -> Result<usize, String> {
         let mut model = self.model.clone();
         let answered = State::of_model(&model);
-        let open: Vec<Command> = self.open.drain(..).map(|(_, command)| command).collect();
+        let open: Vec<Command> = self.open.drain(..).collect();
         for kept in 0..=open.len() {
             if State::of_model(&model) == *found {
                 for command in open.iter().take(kept) {

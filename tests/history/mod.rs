@@ -4,6 +4,7 @@
 
 pub mod atomic;
 pub mod durable;
+pub mod hash_kv;
 pub mod leases;
 pub mod reads;
 pub mod revisions;

@@ -1,17 +1,18 @@
 //! From the member's answers to what a client sees: values are fetched here, as
 //! the server fetches them when it encodes.
 
-use storage::apply::{OpResult, Outcome, Projection, RangeResult, Response, TxnResult};
+use storage::apply::{OpResult, Projection, RangeResult, Response, TxnResult};
 use storage::error::{Fatal, Refusal};
 use storage::types::{Event, KeyValueRef, RevisionEvents};
 
 use crate::answer::{Answer, Change, KeyValue};
+use crate::engine::{Applied, ReadTxn, Rejected};
 use crate::history::durable::{State, everything};
 use crate::member::Member;
 
 impl Member {
     pub fn key_value(&self, reference: &KeyValueRef) -> Result<KeyValue, Fatal> {
-        let encoded = self.encoded(reference)?;
+        let encoded = self.values.encoded(reference)?;
         let fields = encoded.fields();
         Ok(KeyValue {
             key: fields.key.to_vec(),
@@ -27,10 +28,10 @@ impl Member {
         references.iter().map(|kv| self.key_value(kv)).collect()
     }
 
-    pub fn outcome_answer(&self, outcome: &Outcome) -> Result<Answer, Fatal> {
-        match &outcome.result {
-            Ok(response) => self.answer(response, outcome.revision),
-            Err(refusal) => Ok(refused(refusal)),
+    pub fn write_answer(&self, applied: &Result<Applied, Rejected>) -> Result<Answer, Fatal> {
+        match applied {
+            Ok(applied) => self.answer(&applied.response, applied.revision),
+            Err(rejected) => Ok(rejection(rejected)),
         }
     }
 
@@ -85,7 +86,18 @@ impl Member {
         })
     }
 
-    pub fn range_answer(&self, result: &RangeResult) -> Result<Answer, Fatal> {
+    /// The answer to a transaction of one range.
+    pub fn read_answer(&self, read: &Result<ReadTxn, Rejected>) -> Result<Answer, Fatal> {
+        match read {
+            Ok(read) => match read.result.responses.as_slice() {
+                [OpResult::Range(range)] => self.range_answer(range),
+                other => panic!("one range is answered {other:?}"),
+            },
+            Err(rejected) => Ok(rejection(rejected)),
+        }
+    }
+
+    fn range_answer(&self, result: &RangeResult) -> Result<Answer, Fatal> {
         let mut key_values = self.key_values(&result.key_values)?;
         for kv in &mut key_values {
             if result.projection != Projection::Whole {
@@ -124,26 +136,26 @@ impl Member {
         let KeyValueRef::Stored(meta) = previous else {
             return false;
         };
-        let compacted = self.machine.mvcc().compacted_revision();
+        let compacted = self.mvcc().compacted_revision();
         event.meta.revision.main <= compacted
             && matches!(self.values.find(meta.revision, meta.place), Ok(None))
     }
 
     /// All that can be asked for now.
     pub fn state(&mut self) -> Result<State, Fatal> {
-        let result = self
-            .machine
-            .range(&everything(0))
-            .expect("the current revision");
-        let leases = self.machine.leases();
+        let whole = self.read(&everything(0))?.expect("the current revision");
+        let [OpResult::Range(result)] = whole.result.responses.as_slice() else {
+            panic!("a transaction of one range has one answer");
+        };
+        let leases = self.machine().leases();
         let with_keys = leases.iter().map(|(lease, ttl)| {
             let keys = leases.keys(lease).unwrap();
             (lease.0, ttl, keys.map(|key| key.to_vec()).collect())
         });
-        let alarms = self.machine.alarms().iter();
+        let alarms = self.machine().alarms().iter();
         Ok(State {
             revision: result.revision,
-            compacted: self.machine.mvcc().compacted_revision(),
+            compacted: self.mvcc().compacted_revision(),
             leases: with_keys.collect(),
             alarms: alarms
                 .map(|(member, alarm)| (member.0, alarm.number()))
@@ -153,7 +165,15 @@ impl Member {
     }
 }
 
-pub fn refused(refusal: &Refusal) -> Answer {
+/// What a client is told that is refused.
+pub fn rejection(rejected: &Rejected) -> Answer {
+    match rejected {
+        Rejected::Refusal(refusal) => refused(refusal),
+        other => panic!("a member that serves answers {other:?}"),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Answer {
     Answer::Refused(match refusal {
         Refusal::Compacted => "Compacted",
         Refusal::FutureRevision => "FutureRevision",
@@ -161,6 +181,7 @@ pub fn refused(refusal: &Refusal) -> Answer {
         Refusal::LeaseNotFound => "LeaseNotFound",
         Refusal::LeaseExists => "LeaseExists",
         Refusal::LeaseTtlTooLarge => "LeaseTtlTooLarge",
-        Refusal::NoSpace | Refusal::Corrupt => panic!("never at apply"),
+        Refusal::NoSpace => "NoSpace",
+        Refusal::Corrupt => panic!("no alarm of this kind is raised"),
     })
 }

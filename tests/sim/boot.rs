@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::production::node::{Node, Restored, Timing};
+use crate::engine::{Engine, Parts, ValueReader};
+use crate::node::{Node, Restored, Timing};
 use storage::checkpoint::layout;
 use storage::checkpoint::{
     self, CheckpointStore, Checkpointer, Identity, Installed, Manifest, Member as ClusterMember,
@@ -17,8 +18,8 @@ use storage::types::MemberId;
 use storage::vfs::Vfs;
 use storage::vfs::sim::SimDisk;
 
-use crate::checkpoints::Checkpoints;
-use crate::member::{Member, Values};
+use crate::host::SimHost;
+use crate::member::Member;
 use crate::settings::Settings;
 use crate::store::{FaultyStore, StoreFault};
 
@@ -60,10 +61,7 @@ pub fn open(
     let options = settings.log_options(IDENTITY.member_id.0);
     let log_directory = directory.join(layout::LOG);
     let (log, recovered) = RaftLog::open(Arc::clone(&vfs), &log_directory, options, applied)?;
-    let values = Values {
-        log: log.reader(),
-        cold: store.reader(),
-    };
+    let values = ValueReader::new(log.reader(), store.reader());
     let timing = Timing {
         election_ticks: 10,
         heartbeat_ticks: 1,
@@ -75,6 +73,17 @@ pub fn open(
         voters: manifest.membership.voters.clone(),
     };
     let node = Node::new(IDENTITY.member_id, timing, restored);
+    let parts = Parts {
+        member: IDENTITY.member_id,
+        name: "sim".to_owned(),
+        client_urls: Vec::new(),
+        node,
+        log,
+        machine,
+        values: values.clone(),
+        published: manifest.clone(),
+        sizes: settings.sizes.clone(),
+    };
     let checkpointer = Checkpointer::new(
         vfs,
         directory,
@@ -83,14 +92,9 @@ pub fn open(
         leftovers,
         dropped,
     );
-    let checkpoints = Checkpoints::new(checkpointer, now);
-    Member::new(
-        settings.clone(),
-        (node, log, machine),
-        values,
-        checkpoints,
-        now,
-    )
+    let mut host = SimHost::new(now);
+    let engine = Engine::new(parts, &mut host)?;
+    Ok(Member::new(engine, host, values, checkpointer))
 }
 
 fn first_manifest(vfs: &dyn Vfs, directory: &Path) -> Result<Manifest, Fatal> {

@@ -1,5 +1,6 @@
-//! A simulation of one member from one seed in one thread, over the production
-//! storage and node code and a disk whose faults are drawn from the seed
+//! A simulation of one member from one seed in one thread: the production engine,
+//! node and storage (compiled here from the same source, without all that serves
+//! around them) over a disk whose faults are drawn from the seed
 //! (docs/durability.md). `SIM_SEEDS` sets how many seeds run, `SIM_SEED` one
 //! seed to replay.
 
@@ -18,24 +19,31 @@ mod answer;
 mod answers;
 mod boot;
 mod bugs;
-mod checkpoints;
 mod clients;
+#[path = "../../server/src/engine/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the simulation uses a part")]
+mod engine;
+mod engine_tests;
 mod faults;
 #[path = "../history/mod.rs"]
 mod history;
+mod host;
 mod member;
 #[path = "../model/apply/model.rs"]
 #[allow(dead_code, reason = "the test of the model uses all of it")]
 mod model;
+#[path = "../../server/src/node/mod.rs"]
+#[allow(dead_code, reason = "the simulation uses a part")]
+mod node;
 #[cfg(feature = "planted-bugs")]
 mod planted;
-mod production;
 mod readers;
 mod run;
 mod settings;
 mod steps;
 mod store;
 mod trace;
+mod writes;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -8,11 +8,12 @@ use storage::types::{KeyValueRef, RevisionEvents};
 
 use crate::answer::{Answer, KeyValue};
 use crate::bugs::{self, Bug};
+use crate::engine::{OpenedRead, Pin, Rejected};
 use crate::history::durable::everything;
 use crate::history::reads;
 use crate::history::watch::Watched;
+use crate::host::Request;
 use crate::member::Member;
-use crate::production::Pin;
 use crate::run::{Run, Stop};
 
 /// Events that the ring keeps.
@@ -54,25 +55,7 @@ impl Run {
         }
         if self.slow_reads.len() < SLOW_READS_MAX && self.random.chance(1, 3) {
             let wanted = self.clients().revision();
-            let Ok(at) = member.machine.mvcc().check_revision(wanted) else {
-                return Ok(());
-            };
-            let Answer::Range { key_values, .. } =
-                self.durable.model.stand_alone_range(&everything(at))
-            else {
-                return Err(Stop::Violation(format!(
-                    "revision {at} can be read, but should be compacted"
-                )));
-            };
-            self.note(format_args!("slow read at {at}"));
-            self.slow_reads.push(SlowRead {
-                pin: member.pins.pin(at),
-                rest: Some(Bounds::everything()),
-                held: Vec::new(),
-                found: Vec::new(),
-                expected: key_values,
-            });
-            return Ok(());
+            return self.open_slow_read(member, wanted);
         }
         let count = self.slow_reads.len() as u64;
         if count == 0 {
@@ -90,10 +73,56 @@ impl Run {
             reads::check_slices(read.pin.revision(), &read.expected, &read.found)?;
             return Ok(());
         };
-        let mvcc = member.machine.mvcc();
-        let next = mvcc.range_slice(&rest, read.pin.revision(), 2, 3, &mut read.held);
-        read.rest = next.map(|key| rest.resume_at(&key));
+        let (bounds, pin) = (rest.clone(), read.pin.clone());
+        let slice = member.ask_now(|reply| Request::ReadSlice {
+            bounds,
+            pin,
+            limit: 2,
+            reply,
+        })?;
+        let slice = slice.expect("the pin holds");
+        read.held = slice.key_values;
+        read.rest = slice.next.map(|key| rest.resume_at(&key));
         self.slow_reads.push(read);
+        Ok(())
+    }
+
+    fn open_slow_read(&mut self, member: &mut Member, wanted: i64) -> Result<(), Stop> {
+        let range = everything(wanted);
+        let first_slice = usize::try_from(self.random.below(3)).unwrap();
+        let expected = self.durable.model.stand_alone_range(&range);
+        let opened = member.ask_now(|reply| Request::OpenRead {
+            range,
+            linearizable: true,
+            first_slice,
+            reply,
+        })?;
+        let (opened, expected) = match (opened, expected) {
+            (Ok(opened), Answer::Range { key_values, .. }) => (opened, key_values),
+            (Err(Rejected::Refusal(_)), Answer::Refused(_)) => return Ok(()),
+            (opened, expected) => {
+                return Err(Stop::Violation(format!(
+                    "a read at {wanted} is answered {opened:?}, expected {expected:?}"
+                )));
+            }
+        };
+        let OpenedRead {
+            pin, first, count, ..
+        } = opened;
+        if let Some(count) = count
+            && count != i64::try_from(expected.len()).unwrap()
+        {
+            let text = format!("a read counts {count}, expected {}", expected.len());
+            return Err(Stop::Violation(text));
+        }
+        self.note(format_args!("slow read at {}", pin.revision()));
+        self.slow_reads.push(SlowRead {
+            pin,
+            rest: first.next.map(|key| Bounds::everything().resume_at(&key)),
+            held: first.key_values,
+            found: Vec::new(),
+            expected,
+        });
         Ok(())
     }
 
@@ -117,10 +146,9 @@ impl Run {
     }
 
     /// One watcher takes what there is; true when it received something.
-    fn receive(&mut self, member: &Member, at: usize) -> Result<bool, Stop> {
+    fn receive(&mut self, member: &mut Member, at: usize) -> Result<bool, Stop> {
         let mut watcher = self.watchers[at].clone();
-        let mvcc = member.machine.mvcc();
-        let compacted = mvcc.compacted_revision();
+        let compacted = member.mvcc().compacted_revision();
         let in_ring = self
             .ring
             .front()
@@ -129,7 +157,7 @@ impl Run {
             // Cancelled; its client lists and watches anew.
             self.note(format_args!("watcher at {} is compacted", watcher.next));
             self.watchers[at] = Watched {
-                next: mvcc.current_revision() + 1,
+                next: member.mvcc().current_revision() + 1,
             };
             return Ok(true);
         }
@@ -138,10 +166,10 @@ impl Run {
             let from_next = ring.filter(|events| events.revision >= watcher.next);
             from_next.take(REVISIONS_AT_ONCE).cloned().collect()
         } else {
-            let slice = mvcc.history_slice(watcher.next, REVISIONS_AT_ONCE);
-            let slice = slice.map_err(|refusal| format!("history is refused: {refusal:?}"))?;
+            let history = member.history(watcher.next, REVISIONS_AT_ONCE)?;
             let skipped = usize::from(bugs::planted(Bug::WatcherSkipsRevision));
-            slice.into_iter().skip(skipped).map(Arc::new).collect()
+            let revisions = history.revisions.into_iter().skip(skipped);
+            revisions.map(Arc::new).collect()
         };
         let any = !revisions.is_empty();
         for events in revisions {
@@ -157,7 +185,7 @@ impl Run {
     pub fn drain_watchers(&mut self, member: &mut Member) -> Result<(), Stop> {
         for at in 0..self.watchers.len() {
             while self.receive(member, at)? {}
-            let current = member.machine.mvcc().current_revision();
+            let current = member.mvcc().current_revision();
             let next = self.watchers[at].next;
             if next <= current {
                 return Err(Stop::Violation(format!(

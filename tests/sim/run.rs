@@ -16,16 +16,18 @@ use storage::vfs::sim::{OperationKind, SimDisk, SplitMix64};
 use crate::boot;
 use crate::faults::{Counts, FaultKind, Plan};
 use crate::history::durable::Durable;
+use crate::history::hash_kv::HashKvs;
 use crate::history::leases::Leases;
 use crate::history::revisions::Revisions;
 use crate::history::state_hash::StateHashes;
 use crate::history::watch::Watched;
-use crate::member::{Flush, Member};
+use crate::host::{Flush, Slot};
+use crate::member::Member;
 use crate::readers::SlowRead;
 use crate::settings::Settings;
-use crate::steps::Waiting;
 use crate::store::StoreFault;
 use crate::trace::Trace;
+use crate::writes::{Asked, Waiting};
 
 /// Why a life ends before its steps are over.
 #[derive(Debug)]
@@ -93,7 +95,12 @@ pub struct Run {
     /// The newest events in memory, as the server's ring.
     pub ring: VecDeque<Arc<RevisionEvents>>,
     pub slow_reads: Vec<SlowRead>,
+    /// Writes in the order they were handed over, and answers on their way.
+    pub asked: VecDeque<Asked>,
     pub waiting: VecDeque<Waiting>,
+    /// Clients that wait for the purge of a compaction.
+    pub purges: Vec<Slot<()>>,
+    pub hash_kvs: HashKvs,
     pub serving: bool,
     /// When this life began: leases have their full time from then on.
     pub life_began: Instant,
@@ -135,7 +142,10 @@ impl Run {
             watchers: Vec::new(),
             ring: VecDeque::new(),
             slow_reads: Vec::new(),
+            asked: VecDeque::new(),
             waiting: VecDeque::new(),
+            purges: Vec::new(),
+            hash_kvs: HashKvs::default(),
             serving: false,
             disk,
             store_disk: ModelDisk::default(),
@@ -208,14 +218,18 @@ impl Run {
         self.life_began = self.now;
         self.ring.clear();
         self.slow_reads.clear();
+        self.asked.clear();
         self.waiting.clear();
+        self.purges.clear();
         self.reached_before = self.failures();
     }
 
     /// What is left of the disk after the life.
     fn end_life(&mut self, plan: Plan, reached: bool) {
         self.slow_reads.clear();
+        self.asked.clear();
         self.waiting.clear();
+        self.purges.clear();
         let failed = !plan.kind.takes_the_power() && plan.kind != FaultKind::CleanStop;
         let power = self.disk.is_dead()
             || (reached && plan.kind.takes_the_power())
@@ -253,9 +267,9 @@ impl Run {
     }
 
     fn count_made(&mut self, member: &Member) {
-        self.stats.checkpoints += member.checkpoints.made;
-        self.stats.cleaned_segments += member.checkpoints.cleaned;
-        self.stats.moved_values += member.checkpoints.moved;
+        self.stats.checkpoints += member.checkpoints;
+        self.stats.cleaned_segments += member.cleaned;
+        self.stats.moved_values += member.host.moved;
     }
 
     fn steps_of(&mut self, member: &mut Member, plan: Plan, tried: &mut u64) -> Result<(), Stop> {
@@ -284,7 +298,7 @@ impl Run {
                 Err(Stop::Struck)
             }
             FaultKind::KillWithFlushUnderWay => {
-                let Flush::Submitted(group) = &member.flush else {
+                let Flush::Submitted(group) = &member.host.flush else {
                     return Ok(());
                 };
                 let bytes = group.bytes();
@@ -318,9 +332,10 @@ impl Run {
         self.now += Duration::from_secs(60);
         self.expire(&mut member)?;
         self.settle(&mut member)?;
-        if !member.machine.leases().is_empty() {
+        if !member.machine().leases().is_empty() {
             return Err(Stop::Violation("a lease never ends".to_owned()));
         }
+        self.finish_purge(&mut member)?;
         self.drain_watchers(&mut member)?;
         let everything: BTreeSet<i64> = self.retained(&member).collect();
         self.check_revisions(&mut member, everything)?;

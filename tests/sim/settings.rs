@@ -1,21 +1,19 @@
 //! The sizes of one run, drawn from its seed: small, so that segments roll,
 //! checkpoints come and values leave memory within a few hundred requests.
 
+use std::time::Duration;
+
 use storage::raft_log::LogOptions;
 use storage::vfs::sim::SplitMix64;
+
+use crate::engine::Sizes;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub segment_bytes: u64,
     pub first_segment_bytes: u64,
     pub spares_max: usize,
-    /// A checkpoint is due after so many bytes of log.
-    pub checkpoint_log_bytes: u64,
-    /// A checkpoint is due after so many milliseconds.
-    pub checkpoint_interval_ms: u64,
-    pub moved_bytes_per_checkpoint: u64,
-    pub collect_slice_records: usize,
-    pub purge_slice_records: usize,
+    pub sizes: Sizes,
     pub hot_bytes_max: u64,
     /// Bytes of the longest value.
     pub value_bytes_max: u64,
@@ -36,11 +34,14 @@ impl Settings {
             segment_bytes,
             first_segment_bytes: pick(&[16 << 10, 32 << 10]),
             spares_max: usize::try_from(pick(&[1, 2])).unwrap(),
-            checkpoint_log_bytes: pick(&[16 << 10, 48 << 10, 128 << 10]),
-            checkpoint_interval_ms: pick(&[500, 5_000, 60_000]),
-            moved_bytes_per_checkpoint: pick(&[2 << 10, 64 << 10]),
-            collect_slice_records: usize::try_from(pick(&[3, 17, 512])).unwrap(),
-            purge_slice_records: usize::try_from(pick(&[2, 9, 512])).unwrap(),
+            sizes: Sizes {
+                checkpoint_log_bytes: pick(&[16 << 10, 48 << 10, 128 << 10]),
+                checkpoint_interval: Duration::from_millis(pick(&[500, 5_000, 60_000])),
+                moved_bytes_per_checkpoint: pick(&[2 << 10, 64 << 10]),
+                collect_slice_records: usize::try_from(pick(&[3, 17, 512])).unwrap(),
+                purge_slice_records: usize::try_from(pick(&[2, 9, 512])).unwrap(),
+                moved_batch_bytes: usize::try_from(pick(&[1, 600, 1 << 20])).unwrap(),
+            },
             hot_bytes_max: pick(&[0, 0, 500, 1 << 20]),
             value_bytes_max: pick(&[20, 300, 3_000]),
             keys: pick(&[3, 8, 20]),

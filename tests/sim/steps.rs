@@ -1,30 +1,19 @@
-//! The steps of a run: what clients, threads and time do next, and what becomes
-//! of what the member gives out.
+//! The steps of a run: what clients, threads and time do next.
 
 use std::time::Duration;
 
 use storage::apply::command::Command;
 
-use crate::answer::{Answer, Effect};
-use crate::answers::refused;
+use crate::answer::Answer;
 use crate::clients::Clients;
 use crate::history::durable::{State, everything};
 use crate::history::{atomic, reads};
-use crate::member::{Answered, Flush, Member};
+use crate::host::Flush;
+use crate::member::Member;
 use crate::run::{Run, Stop};
-
-/// Writes that are handed over and not carried out, at most.
-const OPEN_WRITES_MAX: usize = 30;
 
 /// Revisions of the past that are compared after a restart.
 const REVISIONS_CHECKED: usize = 12;
-
-/// An answer on its way to its client.
-pub struct Waiting {
-    answered: Answered,
-    command: Command,
-    expected: Effect,
-}
 
 impl Run {
     pub fn clients(&mut self) -> Clients<'_> {
@@ -36,11 +25,11 @@ impl Run {
     }
 
     pub fn step(&mut self, member: &mut Member) -> Result<(), Stop> {
-        member.now = self.now;
+        member.host.now = self.now;
         member.turn()?;
         self.outputs(member)?;
         match self.random.below(100) {
-            0..28 => self.write(member),
+            0..28 => self.write(member)?,
             28..44 => member.perform_flush()?,
             44..58 => member.report_flush()?,
             58..64 => self.read(member)?,
@@ -48,7 +37,7 @@ impl Run {
             69..75 => self.watch(member)?,
             75..80 => {
                 self.now += Duration::from_millis(100);
-                member.now = self.now;
+                member.host.now = self.now;
                 member.tick()?;
             }
             80..87 => member.perform_checkpoint()?,
@@ -64,9 +53,8 @@ impl Run {
                 self.expire(member)?;
             }
             96..97 => self.renew(member)?,
-            97..98 => {
-                member.warm_up()?;
-            }
+            97..98 if self.random.chance(1, 2) => self.hash(member)?,
+            97..98 => member.warm_up()?,
             98..99 => self.now += Duration::from_millis(self.random.below(8_000)),
             _ => self.encode_waiting(member, usize::MAX)?,
         }
@@ -74,88 +62,8 @@ impl Run {
         self.outputs(member)
     }
 
-    fn write(&mut self, member: &mut Member) {
-        if !self.serving || self.durable.open_count() >= OPEN_WRITES_MAX {
-            return;
-        }
-        let command = self.clients().write();
-        self.propose(member, &command);
-    }
-
-    fn propose(&mut self, member: &mut Member, command: &Command) {
-        if let Some(request) = member.propose(command) {
-            self.note(format_args!("propose {:x} {}", request.0, brief(command)));
-            self.durable.invoked(request.0, command);
-            self.stats.writes += 1;
-        }
-    }
-
-    /// Takes what the member gives out.
-    pub fn outputs(&mut self, member: &mut Member) -> Result<(), Stop> {
-        for entry in std::mem::take(&mut member.applied) {
-            let hash = format!("{:?}", entry.hash);
-            self.hashes
-                .reached(entry.index.0, entry.term.0, &hash)
-                .map_err(Stop::Violation)?;
-            self.note(format_args!("applied {} {hash}", entry.index.0));
-        }
-        for events in std::mem::take(&mut member.published) {
-            self.publish(events);
-        }
-        for answered in std::mem::take(&mut member.answers) {
-            if self.serving {
-                self.carried_out(member, answered)?;
-            }
-        }
-        if !self.serving && member.serves() {
-            self.begin_serving(member)?;
-        }
-        Ok(())
-    }
-
-    fn carried_out(&mut self, member: &Member, answered: Answered) -> Result<(), Stop> {
-        let request = answered.outcome.request_id.0;
-        let (command, expected) = self.durable.carried_out(request)?;
-        self.note(format_args!(
-            "answer {request:x} at revision {}",
-            answered.outcome.revision
-        ));
-        let changed = !expected.changes.is_empty();
-        self.revisions.wrote(answered.outcome.revision, changed)?;
-        if let Answer::Grant { lease, ttl } = expected.answer {
-            self.leases.lives(lease, ttl, self.now);
-        }
-        self.waiting.push_back(Waiting {
-            answered,
-            command,
-            expected,
-        });
-        // Most answers are encoded at once; some clients are slow.
-        let left = if self.random.chance(4, 5) { 0 } else { 6 };
-        while self.waiting.len() > left {
-            self.encode_waiting(member, 1)?;
-        }
-        Ok(())
-    }
-
-    fn encode_waiting(&mut self, member: &Member, limit: usize) -> Result<(), Stop> {
-        for _ in 0..limit {
-            let Some(waiting) = self.waiting.pop_front() else {
-                break;
-            };
-            if waiting.answered.pin.is_revoked() {
-                continue;
-            }
-            let outcome = &waiting.answered.outcome;
-            let answer = member.outcome_answer(outcome)?;
-            let what = brief(&waiting.command);
-            reads::check_write(&what, &waiting.expected, &answer, outcome.revision)?;
-        }
-        Ok(())
-    }
-
     /// The member takes reads from now on: is everything there?
-    fn begin_serving(&mut self, member: &mut Member) -> Result<(), Stop> {
+    pub fn begin_serving(&mut self, member: &mut Member) -> Result<(), Stop> {
         let found = member.state()?;
         let open = self.durable.open_count();
         let kept = self.durable.recovered(&found)?;
@@ -181,7 +89,7 @@ impl Run {
 
     /// After a load, before any replay: the checkpoint gives the known state.
     pub fn check_loaded(&mut self, member: &Member) -> Result<(), Stop> {
-        let machine = &member.machine;
+        let machine = member.machine();
         let (index, term) = (machine.applied_index().0, machine.applied_term().0);
         let hash = format!("{:?}", machine.state_hash());
         self.note(format_args!("loaded {index} {hash}"));
@@ -191,7 +99,7 @@ impl Run {
     }
 
     pub fn retained(&self, member: &Member) -> impl Iterator<Item = i64> + use<> {
-        let mvcc = member.machine.mvcc();
+        let mvcc = member.mvcc();
         mvcc.compacted_revision().max(1)..=mvcc.current_revision()
     }
 
@@ -203,10 +111,8 @@ impl Run {
     ) -> Result<(), Stop> {
         for revision in revisions {
             let range = everything(revision);
-            let found = match member.machine.range(&range) {
-                Ok(result) => member.range_answer(&result)?,
-                Err(refusal) => refused(&refusal),
-            };
+            let read = member.read(&range)?;
+            let found = member.read_answer(&read)?;
             let expected = self.durable.model.stand_alone_range(&range);
             reads::check(&format!("all at revision {revision}"), &expected, &found)?;
             if let Answer::Range { key_values, .. } = &found {
@@ -232,15 +138,11 @@ impl Run {
             return Ok(());
         }
         let range = self.clients().range();
-        let missing = member.machine.range_needs(&range);
-        member.install(&missing)?;
-        let found = match member.machine.range(&range) {
-            Ok(result) => {
-                self.revisions.shows(result.revision)?;
-                member.range_answer(&result)?
-            }
-            Err(refusal) => refused(&refusal),
-        };
+        let read = member.read(&range)?;
+        if let Ok(read) = &read {
+            self.revisions.shows(read.result.revision)?;
+        }
+        let found = member.read_answer(&read)?;
         let expected = self.durable.model.stand_alone_range(&range);
         self.note(format_args!("read at {}", range.revision));
         self.stats.reads += 1;
@@ -249,13 +151,15 @@ impl Run {
     }
 
     pub fn expire(&mut self, member: &mut Member) -> Result<(), Stop> {
-        member.now = self.now;
-        for lease in member.expired_leases() {
-            self.leases.ends(lease.0, self.now)?;
-            self.note(format_args!("lease {} has ended", lease.0));
-            self.propose(member, &Command::LeaseRevoke { lease });
+        member.host.now = self.now;
+        member.expire_leases();
+        for command in &member.host.unasked {
+            if let Command::LeaseRevoke { lease } = command {
+                self.leases.ends(lease.0, self.now)?;
+                self.note(format_args!("lease {} has ended", lease.0));
+            }
         }
-        Ok(())
+        self.outputs(member)
     }
 
     fn renew(&mut self, member: &mut Member) -> Result<(), Stop> {
@@ -263,11 +167,40 @@ impl Run {
             return Ok(());
         }
         let lease = self.clients().lease();
-        if let Some(ttl) = member.lessor.renew(lease, self.now) {
+        if let Some(ttl) = member.renew(lease)? {
             self.note(format_args!("renewed lease {}", lease.0));
             self.leases.renewed(lease.0, ttl, self.now)?;
         }
         Ok(())
+    }
+
+    /// The hash of a compaction, or HashKV now: the same whenever it is asked.
+    fn hash(&mut self, member: &mut Member) -> Result<(), Stop> {
+        if let Some(result) = member.hash_compaction()? {
+            self.note(format_args!("hash of a compaction {result:?}"));
+            self.hash_kvs
+                .answered(result.hash_revision, result.compact_revision, result.hash)?;
+        }
+        Ok(())
+    }
+
+    /// The purge comes to its end however much is written, and its clients hear it.
+    pub fn finish_purge(&mut self, member: &mut Member) -> Result<(), Stop> {
+        self.slow_reads.clear();
+        self.waiting.clear();
+        for _ in 0..10_000 {
+            self.hash(member)?;
+            self.now += Duration::from_millis(10);
+            member.host.now = self.now;
+            member.maintain();
+            member.perform_checkpoint()?;
+            member.report_checkpoint()?;
+            self.purges.retain(|purge| purge.take().is_none());
+            if !member.engine.has_work(&member.host) && self.purges.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Stop::Violation("a purge never ends".to_owned()))
     }
 
     /// Lets everything under way come to its end.
@@ -275,7 +208,7 @@ impl Run {
         for _ in 0..10_000 {
             member.turn()?;
             self.outputs(member)?;
-            match member.flush {
+            match member.host.flush {
                 Flush::Submitted(_) => member.perform_flush()?,
                 Flush::Done(_) => member.report_flush()?,
                 Flush::Idle if self.durable.open_count() == 0 && self.serving => return Ok(()),
@@ -284,17 +217,4 @@ impl Run {
         }
         Err(Stop::Violation("the member never comes to rest".to_owned()))
     }
-}
-
-/// A request in a few words.
-pub fn brief(command: &Command) -> String {
-    let mut text = format!("{command:?}");
-    if text.len() > 160 {
-        let mut cut = 160;
-        while !text.is_char_boundary(cut) {
-            cut -= 1;
-        }
-        text.truncate(cut);
-    }
-    text
 }

@@ -86,6 +86,11 @@ fn every_rule_finds_its_offence() {
             "//! Head.\nuse tokio::time;\n".to_owned(),
         ),
         (
+            "purity",
+            "server/src/engine/a.rs",
+            "//! Head.\nlet now = Instant::now();\n".to_owned(),
+        ),
+        (
             "error texts",
             "server/src/watch/a.rs",
             "//! Head.\n\"etcdserver: x\"\n".to_owned(),

@@ -22,21 +22,13 @@ pub(super) struct Move {
 /// See the head of the file.
 #[derive(Debug)]
 pub struct CheckpointWork {
-    pub(super) job: CheckpointJob,
+    /// None once it is carried out.
+    pub(super) job: Option<CheckpointJob>,
     pub(super) moves: Vec<Move>,
     pub(super) values: ValueReader,
     pub(super) batch_bytes: usize,
     /// How many of the moves are in the store.
     pub(super) moved: usize,
-}
-
-/// How a step ended.
-#[derive(Debug)]
-pub enum Step {
-    /// There is more to do.
-    More(CheckpointWork),
-    /// This manifest is published.
-    Done(Box<Manifest>),
 }
 
 impl CheckpointWork {
@@ -46,23 +38,25 @@ impl CheckpointWork {
         self.moves.len()
     }
 
-    /// Carries out one step; `between` runs where the disk may be left to others.
+    /// Carries out one step; the manifest when it was the last one and this is
+    /// published. `between` runs where the disk may be left to others.
     ///
     /// # Errors
     /// The disk or the store fails, or a value that moves is lost or damaged.
     pub fn step(
-        mut self,
+        &mut self,
         checkpointer: &mut Checkpointer,
         between: &mut dyn FnMut(),
-    ) -> Result<Step, Fatal> {
+    ) -> Result<Option<Manifest>, Fatal> {
         let batch = self.batch()?;
         if !batch.is_empty() {
             self.moved += batch.len();
             checkpointer.ingest_values(&batch, between)?;
-            return Ok(Step::More(self));
+            return Ok(None);
         }
-        checkpointer.perform(self.job, between)?;
-        Ok(Step::Done(Box::new(checkpointer.published().clone())))
+        let job = self.job.take();
+        checkpointer.perform(job.expect("no step follows the last one"), between)?;
+        Ok(Some(checkpointer.published().clone()))
     }
 
     /// The next values that move.

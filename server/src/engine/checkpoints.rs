@@ -182,10 +182,7 @@ impl<H: Host> Engine<H> {
         };
         let bound = collecting.manifest.bound;
         let published = self.checkpoints.published.bound;
-        let slice = self
-            .machine
-            .mvcc()
-            .records_slice(collecting.after, limit);
+        let slice = self.machine.mvcc().records_slice(collecting.after, limit);
         let mut complete = slice.len() < limit;
         for record in slice {
             let (revision, place) = (record.meta.revision, record.meta.place);
@@ -243,7 +240,7 @@ impl<H: Host> Engine<H> {
             }
         }
         host.checkpoint(CheckpointWork {
-            job,
+            job: Some(job),
             moves,
             values: self.values.clone(),
             batch_bytes: self.sizes.moved_batch_bytes,

@@ -74,10 +74,8 @@ pub enum Observation<'a> {
     LeaseRenewed,
     /// So many leases ended and are about to be revoked.
     LeasesExpired(usize),
-    /// A compaction was applied; its purge begins.
-    CompactionBegan,
     /// A slice of a purge dropped so many records.
     Purged(usize, Duration),
-    /// Nothing is left to purge.
-    CompactionEnded,
+    /// Nothing is left to purge, so long after the compaction was applied.
+    CompactionEnded(Duration),
 }

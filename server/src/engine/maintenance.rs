@@ -14,7 +14,8 @@ const HELD_BACK: Duration = Duration::from_millis(50);
 /// What is left to be done.
 #[derive(Debug)]
 pub(super) struct Maintenance<H: Host> {
-    purging: bool,
+    /// Since when there is something to purge.
+    purging_since: Option<Instant>,
     evicting: bool,
     packing: bool,
     /// Who waits for the purge of which revision.
@@ -26,7 +27,7 @@ pub(super) struct Maintenance<H: Host> {
 impl<H: Host> Default for Maintenance<H> {
     fn default() -> Self {
         Maintenance {
-            purging: false,
+            purging_since: None,
             evicting: false,
             packing: false,
             waiting: Vec::new(),
@@ -51,7 +52,7 @@ impl<H: Host> Engine<H> {
         self.checkpoints.is_collecting()
             || evicting
             || work.packing
-            || (work.purging && self.purge_is_due(host))
+            || (work.purging_since.is_some() && self.purge_is_due(host))
     }
 
     fn purge_is_due(&self, host: &H) -> bool {
@@ -75,12 +76,12 @@ impl<H: Host> Engine<H> {
             let more = self.machine.mvcc_mut().pack_slice(budget);
             self.maintenance.packing = more;
         }
-        if self.maintenance.purging {
-            self.purge_slice(host);
+        if let Some(since) = self.maintenance.purging_since {
+            self.purge_slice(since, host);
         }
     }
 
-    fn purge_slice(&mut self, host: &mut H) {
+    fn purge_slice(&mut self, since: Instant, host: &mut H) {
         let began = host.now();
         let compacted = self.machine.mvcc().compacted_revision();
         let floor = self.pins.floor(compacted, began);
@@ -99,11 +100,13 @@ impl<H: Host> Engine<H> {
             self.maintenance.held_back_since = Some(host.now());
             return;
         }
-        self.maintenance.purging = false;
-        host.observe(Observation::CompactionEnded);
+        self.maintenance.purging_since = None;
+        let took = host.now() - since;
+        host.observe(Observation::CompactionEnded(took));
         host.publish(Vec::new(), self.machine.mvcc());
         tracing::info!(
             compact_revision = compacted,
+            ?took,
             current_db_size_bytes = self.machine.mvcc().size().total_bytes,
             "finished scheduled compaction"
         );
@@ -117,8 +120,7 @@ impl<H: Host> Engine<H> {
     /// is replayed is not hashed again: these hashes end with the process, as etcd's
     /// do, whether a checkpoint covers the compaction or not.
     pub(super) fn compacted(&mut self, of_this_boot: bool, host: &mut H) {
-        self.maintenance.purging = true;
-        host.observe(Observation::CompactionBegan);
+        self.maintenance.purging_since.get_or_insert(host.now());
         if !of_this_boot {
             return;
         }

@@ -12,7 +12,6 @@
 
 mod checkpoint_work;
 mod checkpoints;
-mod turn;
 mod host;
 mod lessor;
 mod limits;
@@ -23,13 +22,11 @@ mod reads;
 mod requests;
 mod sizes;
 mod take;
-#[cfg(test)]
-mod tests;
+mod turn;
 mod value_reader;
 mod writes;
 
-pub use turn::{Engine, Parts};
-pub use checkpoint_work::{CheckpointWork, Step};
+pub use checkpoint_work::CheckpointWork;
 pub use host::{Host, Observation};
 pub use limits::SLICE_KEY_VALUES_MAX;
 pub use pins::Pin;
@@ -39,4 +36,5 @@ pub use requests::{
 };
 pub use sizes::Sizes;
 pub use take::told_size;
+pub use turn::{Engine, Parts};
 pub use value_reader::ValueReader;

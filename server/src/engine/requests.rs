@@ -16,7 +16,10 @@ use super::pins::Pin;
 
 /// A question to the engine.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "the fields of a question are those of its call")]
+#[allow(
+    missing_docs,
+    reason = "the fields of a question are those of its call"
+)]
 pub enum Request<H: Host> {
     /// Becomes an entry of the log.
     Propose {

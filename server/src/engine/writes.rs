@@ -40,12 +40,7 @@ impl<H: Host> Engine<H> {
     }
 
     /// Takes a write on, or refuses it before it becomes an entry.
-    pub(super) fn propose(
-        &mut self,
-        command: Command,
-        reply: H::Reply<Applied>,
-        host: &mut H,
-    ) {
+    pub(super) fn propose(&mut self, command: Command, reply: H::Reply<Applied>, host: &mut H) {
         if let Err(rejected) = self.admit(&command, host) {
             return host.answer(reply, Err(rejected));
         }

@@ -16,7 +16,7 @@ use storage::raft_log::{Spare, SpareJob};
 use tokio::sync::mpsc;
 
 use super::die;
-use crate::engine::{CheckpointWork, Step};
+use crate::engine::CheckpointWork;
 use crate::metrics::Metrics;
 
 /// Between two sorted runs, so that the log's flushes get their turn on the disk.
@@ -111,9 +111,8 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
 fn make(checkpointer: &mut Checkpointer, mut work: CheckpointWork) -> Result<Manifest, Fatal> {
     let mut between = || thread::sleep(PAUSE);
     loop {
-        match work.step(checkpointer, &mut between)? {
-            Step::More(rest) => work = rest,
-            Step::Done(manifest) => return Ok(*manifest),
+        if let Some(manifest) = work.step(checkpointer, &mut between)? {
+            return Ok(manifest);
         }
     }
 }

@@ -277,10 +277,8 @@ impl Handle {
         let mut digest = walk.walk.digest();
         while !walk.walk.is_done() {
             walk = self.hash_kv_slice(walk).await?;
-            for record in &walk.records {
-                let encoded = self.values.encoded(&record.key_value).await;
-                digest.update(record.revision, record.tombstone, &encoded.0);
-            }
+            let records = std::mem::take(&mut walk.records);
+            digest = self.values.digest(digest, records).await;
         }
         Ok(digest.finish())
     }
@@ -380,5 +378,69 @@ impl Handle {
             .await
             .map_err(|_| Rejected::Stopped)?;
         answer.await.map_err(|_| Rejected::Stopped)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use storage::checkpoint::{CheckpointStore, ModelDisk, ModelStore};
+    use storage::raft_log::{LogOptions, RaftLog};
+    use storage::types::{LogIndex, MemberId, Term};
+    use storage::vfs::Vfs;
+    use storage::vfs::sim::SimDisk;
+
+    use super::*;
+    use crate::runtime::Identity;
+
+    /// A handle, and the core loop's end of its channel.
+    fn handle() -> (Handle, mpsc::Receiver<Request>, watch::Sender<bool>) {
+        let disk = SimDisk::new(1);
+        disk.create_dir_all(Path::new("/log")).unwrap();
+        let options = LogOptions {
+            segment_bytes: 32 << 10,
+            first_segment_bytes: 16 << 10,
+            ..LogOptions::default()
+        };
+        let start = (LogIndex(0), Term(0));
+        let log = RaftLog::open(Arc::new(disk), Path::new("/log"), options, start);
+        let store = ModelStore::open(&ModelDisk::default());
+        let values = Values::new(log.unwrap().0.reader(), store.reader());
+        let identity = Identity {
+            cluster_id: 1,
+            member_id: MemberId(1),
+            name: String::new(),
+            peer_urls: Vec::new(),
+            client_urls: Vec::new(),
+        };
+        let (sender, requests) = mpsc::channel(1);
+        let (stop, stopping) = watch::channel(false);
+        let handle = Handle::new(
+            sender,
+            Arc::new(View::new(identity)),
+            Arc::new(Hub::new(1)),
+            values,
+            stopping,
+            Duration::from_secs(1),
+            Metrics::new(&[], false),
+        );
+        (handle, requests, stop)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_physical_compaction_is_waited_for_and_nothing_else() {
+        let (handle, mut requests, _stop) = handle();
+        let asking = handle.clone();
+        let purged = tokio::spawn(async move { asking.purged(5).await });
+        let Some(Request::Purged { reply, .. }) = requests.recv().await else {
+            panic!("the question arrives");
+        };
+        let asking = handle.clone();
+        let barrier = tokio::spawn(async move { asking.barrier().await });
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        reply.send(Ok(())).unwrap();
+        assert_eq!(purged.await.unwrap(), Ok(()));
+        assert_eq!(barrier.await.unwrap(), Err(Rejected::TimedOut));
     }
 }

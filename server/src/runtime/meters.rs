@@ -5,7 +5,7 @@
 //! Invariant: nothing here waits or takes a lock.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use storage::apply::command::{Command, Put, RequestOp, Txn};
 use storage::apply::{LeaseChange, OpResult, Outcome, Response, TxnResult};
@@ -21,8 +21,6 @@ pub(super) struct Meters {
     metrics: Arc<Metrics>,
     slow_apply: Duration,
     leader: Option<MemberId>,
-    /// When the compaction that is being purged was applied.
-    compaction_began: Option<Instant>,
 }
 
 /// Operations on keys, as etcd counts them: calls, not keys.
@@ -41,7 +39,6 @@ impl Meters {
             metrics,
             slow_apply,
             leader: None,
-            compaction_began: None,
         }
     }
 
@@ -67,14 +64,13 @@ impl Meters {
             Observation::ReadTxn(txn, result, took) => self.read_txn(txn, result, took),
             Observation::LeaseRenewed => member.leases_renewed.increment(),
             Observation::LeasesExpired(number) => member.leases_expired.add(number as u64),
-            Observation::CompactionBegan => self.compaction_began = Some(Instant::now()),
             Observation::Purged(dropped, took) => {
                 member.db_compaction_keys.add(dropped as u64);
                 member
                     .db_compaction_pause_duration
                     .observe_milliseconds(took);
             }
-            Observation::CompactionEnded => self.compaction_ended(),
+            Observation::CompactionEnded(took) => self.compaction_ended(took),
         }
     }
 
@@ -176,12 +172,10 @@ impl Meters {
     }
 
     /// Nothing is left to purge.
-    fn compaction_ended(&mut self) {
+    fn compaction_ended(&self, took: Duration) {
         let member = &self.metrics.member;
-        if let Some(began) = self.compaction_began.take() {
-            let total = &member.db_compaction_total_duration;
-            total.observe_milliseconds(began.elapsed());
-        }
+        let total = &member.db_compaction_total_duration;
+        total.observe_milliseconds(took);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         // A clock before 1970 says nothing.
         let seconds = now.map_or(0, |now| now.as_secs());

@@ -1,9 +1,9 @@
 //! Time, threads and bounded channels around the sans-IO parts; no decisions of
 //! its own about consensus or data.
 //!
-//! One thread, the *core loop*, owns the engine (`crate::engine`). Everyone else holds a [`Handle`]: one bounded
-//! channel to the loop, a [`View`] of published numbers, and [`Values`] to fetch
-//! what is not in memory.
+//! One thread, the *core loop*, owns the engine (`crate::engine`). Everyone else
+//! holds a [`Handle`]: one bounded channel to the loop, a [`View`] of published
+//! numbers, and [`Values`] to fetch what is not in memory.
 
 mod auto_compaction;
 mod checkpoint_worker;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use storage::checkpoint::ColdReader;
 use storage::error::Fatal;
+use storage::mvcc::{HashKvDigest, HashKvRecord};
 use storage::raft_log::LogReader;
 use storage::types::{EncodedKeyValue, KeyValueRef, RecordMeta};
 
@@ -85,6 +86,29 @@ impl Values {
         *references = fetched
             .await
             .expect("the fetch does not panic and is not cancelled");
+    }
+
+    /// Feeds records to a digest, in one trip to the helper thread: a trip for each
+    /// value would make the hash of a large compaction last longer than its client
+    /// waits.
+    pub async fn digest(
+        &self,
+        mut digest: HashKvDigest,
+        records: Vec<HashKvRecord>,
+    ) -> HashKvDigest {
+        let values = self.clone();
+        let fed = tokio::task::spawn_blocking(move || {
+            for record in records {
+                let encoded = match &record.key_value {
+                    KeyValueRef::Resident(encoded) => encoded.clone(),
+                    KeyValueRef::Stored(meta) => values.fetch_encoded(meta),
+                };
+                digest.update(record.revision, record.tombstone, &encoded.0);
+            }
+            digest
+        });
+        fed.await
+            .expect("the fetch does not panic and is not cancelled")
     }
 
     /// The value's bytes; blocks on the disk.

@@ -1,0 +1,115 @@
+//! Single cases of the engine, by hand, on a disk without faults.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use storage::apply::command::{Command, Put};
+use storage::checkpoint::ModelDisk;
+use storage::vfs::sim::{SimDisk, SplitMix64};
+
+use crate::boot;
+use crate::engine::Applied;
+use crate::host::{Flush, Request, Slot};
+use crate::member::Member;
+use crate::settings::Settings;
+use crate::store::StoreFault;
+
+const SLICE: usize = 8;
+
+/// A member that serves.
+fn serving() -> Member {
+    let mut settings = Settings::draw(&mut SplitMix64(1));
+    settings.sizes.purge_slice_records = SLICE;
+    let disks = (&ModelDisk::default(), &StoreFault::default());
+    let mut member = boot::open(&SimDisk::new(1), disks, &settings, Instant::now()).unwrap();
+    settle(&mut member);
+    assert!(member.serves());
+    member
+}
+
+/// Flushes until nothing is left to be flushed.
+fn settle(member: &mut Member) {
+    member.turn().unwrap();
+    while !matches!(member.host.flush, Flush::Idle) {
+        member.perform_flush().unwrap();
+        member.report_flush().unwrap();
+    }
+}
+
+fn carry_out(member: &mut Member, command: &Command) -> Applied {
+    let answer = member.propose(command).unwrap();
+    settle(member);
+    answer.take().expect("it is answered").expect("it succeeds")
+}
+
+fn put(member: &mut Member) -> i64 {
+    let put = Put {
+        key: Bytes::from_static(b"key"),
+        value: Bytes::from_static(b"value"),
+        ..Put::default()
+    };
+    carry_out(member, &Command::Put(put)).revision
+}
+
+/// Compacts and asks to be told when the purge is done.
+fn compact(member: &mut Member, revision: i64) -> Slot<()> {
+    carry_out(member, &Command::Compact { revision });
+    member
+        .ask(|reply| Request::Purged { revision, reply })
+        .unwrap()
+}
+
+#[test]
+fn a_physical_compaction_ends_though_writes_go_on() {
+    let mut member = serving();
+    let newest = (0..200).map(|_| put(&mut member)).last().unwrap();
+    let purged = compact(&mut member, newest);
+    member.hash_compaction().unwrap().expect("it is hashed");
+    let slices = 200 / SLICE + 2;
+    let done = (0..slices).any(|_| {
+        put(&mut member);
+        member.maintain();
+        purged.take().is_some()
+    });
+    assert!(done, "{slices} slices are enough for 200 revisions");
+}
+
+#[test]
+fn who_waits_for_a_purge_waits_for_no_later_one() {
+    let mut member = serving();
+    let older = (0..100).map(|_| put(&mut member)).last().unwrap();
+    let newer = (0..400).map(|_| put(&mut member)).last().unwrap();
+    let first = compact(&mut member, older);
+    while member.hash_compaction().unwrap().is_some() {}
+    member.maintain();
+    assert!(first.take().is_none(), "a slice of the purge is not all");
+    let second = compact(&mut member, newer);
+    while member.hash_compaction().unwrap().is_some() {}
+    let slices_until = |member: &mut Member, purge: &Slot<()>| {
+        let slices = (1..1_000).find(|_| {
+            member.maintain();
+            purge.take().is_some()
+        });
+        slices.expect("the purge ends")
+    };
+    assert!(slices_until(&mut member, &first) <= 100 / SLICE + 2);
+    assert!(slices_until(&mut member, &second) > 10);
+}
+
+#[test]
+fn the_hash_of_a_compaction_is_made_before_its_purge() {
+    let mut member = serving();
+    let newest = (0..50).map(|_| put(&mut member)).last().unwrap();
+    let purged = compact(&mut member, newest);
+    for _ in 0..100 {
+        member.maintain();
+    }
+    assert!(purged.take().is_none(), "the walk holds the purge");
+    let hash = member.hash_compaction().unwrap().expect("it is hashed");
+    assert_eq!(hash.hash_revision, newest);
+    member.host.now += std::time::Duration::from_secs(1);
+    while member.engine.has_work(&member.host) {
+        member.maintain();
+    }
+    assert!(purged.take().is_some());
+}
