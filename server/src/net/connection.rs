@@ -5,8 +5,9 @@
 //! bounded by the accept loop.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
+use super::gather::gather;
 use super::limits;
 use super::peer_info::PeerInfo;
 
@@ -103,15 +105,29 @@ pub(super) async fn serve<I, S, B>(
         // The services given are always ready: a router, or a layer over one.
         service.clone().call(request)
     });
+    let (io, drain) = gather(io);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut stop = pin!(stop);
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = stop.as_mut() => {
+    let mut stopping = false;
+    let mut ended = None;
+    let outcome = poll_fn(|context| {
+        if !stopping && stop.as_mut().poll(context).is_ready() {
+            stopping = true;
             connection.as_mut().graceful_shutdown();
-            connection.await
         }
-    };
+        if ended.is_none()
+            && let Poll::Ready(outcome) = connection.as_mut().poll(context)
+        {
+            ended = Some(outcome);
+        }
+        // What this turn wrote leaves in one call.
+        let drained = ready!(drain.poll(context));
+        match ended.take() {
+            Some(outcome) => Poll::Ready(outcome),
+            None => drained.map_or_else(|error| Poll::Ready(Err(error.into())), |()| Poll::Pending),
+        }
+    })
+    .await;
     if let Err(error) = outcome {
         tracing::debug!(?remote, %error, "connection ended");
     }

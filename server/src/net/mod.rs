@@ -14,6 +14,7 @@ pub mod limits;
 mod accept;
 mod address;
 mod connection;
+mod gather;
 mod handshake;
 mod options;
 mod peer_info;

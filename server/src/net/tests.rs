@@ -1,6 +1,7 @@
 //! Real sockets on loopback, in this process.
 
 mod client;
+mod gather;
 mod tls;
 
 use std::future::Future;
