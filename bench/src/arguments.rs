@@ -23,6 +23,8 @@ bench kube --apiserver BINARY --etcd BINARY --sternpost BINARY [options]
     The same with a kube-apiserver on each store: side-by-side --groups kube.
 bench run (--endpoint HOST:PORT | --binary BINARY) [options]
     Runs the lines once, against a running server or one that it starts.
+bench anatomy --binary BINARY [options]
+    Where the time of one put goes, by the server's own histograms and its threads.
 bench flush-probe [--directory DIR]
     How fast the disk makes one 4 KiB write durable.
 bench lines
@@ -58,6 +60,13 @@ pub enum Action {
     Lines,
     FlushProbe {
         directory: PathBuf,
+    },
+    Anatomy {
+        binary: PathBuf,
+        flags: Vec<String>,
+        environment: Vec<(String, String)>,
+        directory: PathBuf,
+        settings: Settings,
     },
     Run {
         target: Target,
@@ -137,11 +146,25 @@ pub fn parse(words: &[String]) -> Result<Action, Failure> {
             directory: options.directory,
         }),
         "run" => run(options),
+        "anatomy" => anatomy(options),
         "side-by-side" => side_by_side(options),
         "kube" => kube(options),
         "plot" => plot(options),
         other => refuse(format!("there is no action {other}")),
     }
+}
+
+fn anatomy(options: Options) -> Result<Action, Failure> {
+    let Some(binary) = options.binary else {
+        return refuse("give --binary".to_owned());
+    };
+    Ok(Action::Anatomy {
+        binary,
+        flags: options.flags,
+        environment: options.environment,
+        directory: options.directory,
+        settings: options.settings,
+    })
 }
 
 fn kube(mut options: Options) -> Result<Action, Failure> {

@@ -15,6 +15,7 @@ const POWERS: usize = 35;
 pub struct Latencies {
     counts: Vec<u64>,
     total: u64,
+    sum: Duration,
     max: Duration,
 }
 
@@ -23,6 +24,7 @@ impl Default for Latencies {
         Latencies {
             counts: vec![0; STEPS * POWERS],
             total: 0,
+            sum: Duration::ZERO,
             max: Duration::ZERO,
         }
     }
@@ -37,6 +39,7 @@ impl Latencies {
             *count += 1;
         }
         self.total += 1;
+        self.sum += took;
         self.max = self.max.max(took);
     }
 
@@ -46,6 +49,7 @@ impl Latencies {
             *count += more;
         }
         self.total += other.total;
+        self.sum += other.sum;
         self.max = self.max.max(other.max);
     }
 
@@ -60,6 +64,12 @@ impl Latencies {
             }
         }
         None
+    }
+
+    /// The mean, zero without operations.
+    pub fn mean(&self) -> Duration {
+        let seconds = self.sum.as_secs_f64() / self.total.max(1) as f64;
+        Duration::from_secs_f64(seconds)
     }
 
     /// How many were recorded.
@@ -115,6 +125,7 @@ mod tests {
         let middle = latencies.quantile(500).unwrap();
         assert!((500..510).contains(&middle.as_micros()), "{middle:?}");
         assert_eq!(latencies.quantile(1_000), Some(Duration::from_millis(1)));
+        assert_eq!(latencies.mean().as_nanos(), 500_500);
         assert_eq!(latencies.max(), Some(Duration::from_millis(1)));
     }
 }

@@ -4,6 +4,7 @@
 //! measurement, and the report says where it was the bottleneck. docs/performance.md tells how to
 //! repeat a run.
 
+mod anatomy;
 mod arguments;
 mod connection;
 mod failure;
@@ -81,6 +82,17 @@ fn perform() -> Result<bool, Failure> {
                 quantile(1_000),
             ))
             .map(|()| true)
+        }
+        Action::Anatomy {
+            binary,
+            flags,
+            environment,
+            directory,
+            settings,
+        } => {
+            let launch = Launch::new(&binary, &flags, &environment, &directory)?;
+            let text = runtime.block_on(anatomy::run(launch, &directory, &settings))?;
+            write_out(&text).map(|()| true)
         }
         Action::Run {
             target,

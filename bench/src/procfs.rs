@@ -41,6 +41,45 @@ pub fn thread_cpu(pid: u32, thread: u32) -> io::Result<Duration> {
     cpu_in(&format!("/proc/{pid}/task/{thread}/stat"))
 }
 
+/// A thread since it began.
+#[derive(Clone, Debug, Default)]
+pub struct Thread {
+    pub id: u32,
+    pub name: String,
+    pub cpu: Duration,
+    /// How often it gave up the processor because there was nothing to do.
+    pub sleeps: u64,
+}
+
+/// The threads of a process.
+pub fn threads(pid: u32) -> io::Result<Vec<Thread>> {
+    let mut threads = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let thread = name.and_then(|name| name.parse().ok());
+        let thread = thread.ok_or_else(|| malformed("task"))?;
+        // A thread that has ended meanwhile did nothing that could be read.
+        let (Ok(cpu), Ok(status)) = (
+            thread_cpu(pid, thread),
+            fs::read_to_string(path.join("status")),
+        ) else {
+            continue;
+        };
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map_or("", str::trim).to_owned()
+        };
+        threads.push(Thread {
+            id: thread,
+            name: field("Name:"),
+            cpu,
+            sleeps: field("voluntary_ctxt_switches:").parse().unwrap_or(0),
+        });
+    }
+    Ok(threads)
+}
+
 fn cpu_in(path: &str) -> io::Result<Duration> {
     let stat = fs::read_to_string(path)?;
     // The command name may hold spaces and parentheses; the numbers follow the last one.
@@ -283,6 +322,12 @@ mod tests {
         usage(pid).unwrap();
         assert!(peak_resident_bytes(pid).unwrap() > 0);
         assert!(resident_bytes(pid).unwrap() > 0);
+        let threads = threads(pid).unwrap();
+        assert!(
+            threads
+                .iter()
+                .any(|thread| thread.id == pid && !thread.name.is_empty())
+        );
         assert_eq!(file_system(Path::new("/proc/self")).unwrap(), "proc");
     }
 }

@@ -20,6 +20,7 @@ pub use session::{Session, Settings};
 #[cfg(test)]
 pub use table::named;
 pub use table::{Group, LINES, Line, Stage, Work, select};
+pub use writes::puts;
 
 use std::time::Duration;
 

@@ -105,6 +105,11 @@ pub async fn put(
     Ok(meter.finish(line, &tally))
 }
 
+/// Puts over existing keys for the length of a line, beside no meter.
+pub async fn puts(session: &Session, clients: usize) -> Tally {
+    closed_loop::run(put_clients(session, clients), session.settings.length).await
+}
+
 /// Clients that put, each with its share of the keys.
 pub fn put_clients(session: &Session, clients: usize) -> Vec<PutClient> {
     let (kind, keys) = match session.stage {

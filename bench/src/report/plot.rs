@@ -4,6 +4,7 @@
 use super::canvas::{Area, Canvas, Colour, PLAIN, STRONG};
 use super::{Judged, Outcome, Report, Row, shown};
 use crate::failure::Failure;
+use crate::lines::Work;
 use crate::measurement::Quantity;
 use crate::targets::{self, Bound};
 
@@ -11,6 +12,9 @@ const WIDTH: usize = 1_500;
 const MARGIN: usize = 24;
 const ROW_HEIGHT: usize = 24;
 const BAR_HEIGHT: usize = 14;
+const HEAD_HEIGHT: usize = 20;
+/// A section beside its bars.
+const SECTION_HEIGHT: usize = 80;
 /// Where the bars begin and end.
 const BARS_LEFT: usize = 440;
 const BARS_RIGHT: usize = 1_080;
@@ -23,10 +27,14 @@ const INK: Colour = [0x21, 0x21, 0x21];
 const FAINT: Colour = [0x75, 0x75, 0x75];
 const GRID: Colour = [0xe0, 0xe0, 0xe0];
 const STRIPE: Colour = [0xf6, 0xf6, 0xf6];
+/// The target is met.
 const GREEN: Colour = [0x38, 0x8e, 0x3c];
+/// Better than etcd, but the target is missed.
+const AMBER: Colour = [0xf2, 0xa9, 0x3b];
+/// Worse than etcd, or beyond a bound of its own.
 const RED: Colour = [0xd3, 0x2f, 0x2f];
-const BLUE: Colour = [0x64, 0x95, 0xc8];
-const ORANGE: Colour = [0xf5, 0x9e, 0x42];
+/// Better than etcd; there is no target, or it could not be judged.
+const BLUE: Colour = [0x8f, 0xb3, 0xd9];
 
 /// One bar.
 struct Bar {
@@ -48,8 +56,8 @@ pub fn png(report: &Report) -> Result<Vec<u8>, Failure> {
     let beside: Vec<Bar> = rows.iter().filter_map(beside_etcd).collect();
     let alone: Vec<Bar> = rows.iter().flat_map(alone).collect();
     let head = report.head();
-    let lines = head.len() + beside.len() + alone.len() + 14;
-    let mut canvas = Canvas::new(WIDTH, 2 * MARGIN + lines * ROW_HEIGHT);
+    let height = 2 * MARGIN + 74 + head.len() * HEAD_HEIGHT + section_height(&beside);
+    let mut canvas = Canvas::new(WIDTH, height + section_height(&alone));
     let mut top = MARGIN;
     let verdict = report.verdict();
     let title = format!(
@@ -60,7 +68,7 @@ pub fn png(report: &Report) -> Result<Vec<u8>, Failure> {
     top += 30;
     for line in head {
         canvas.write(MARGIN, top, &line, PLAIN, FAINT);
-        top += 20;
+        top += HEAD_HEIGHT;
     }
     top = legend(&mut canvas, top + 10);
     let title = "How many times better than etcd (median of the rounds)";
@@ -81,7 +89,11 @@ fn beside_etcd(row: &Row) -> Option<Bar> {
         wanted = targets.iter().map(|target| target.quantity).collect();
     }
     if wanted.is_empty() {
-        wanted.push(Quantity::ServerCpu);
+        wanted.push(match row.line.work {
+            Work::Restart => Quantity::Median,
+            Work::Get { clients: 1, .. } | Work::WatchCrowded { .. } => Quantity::Median,
+            _ => Quantity::ServerCpu,
+        });
     }
     if !wanted.contains(&row.quantity) {
         return None;
@@ -97,9 +109,9 @@ fn beside_etcd(row: &Row) -> Option<Bar> {
         .find(|j| j.target.bound.of_etcd().is_some());
     let colour = match judged.map(|judged| judged.outcome) {
         Some(Outcome::Met) => GREEN,
-        Some(Outcome::Missed) => RED,
-        Some(Outcome::Open) | None if better(ratio) >= 1.0 => BLUE,
-        Some(Outcome::Open) | None => ORANGE,
+        _ if better(ratio) < 1.0 => RED,
+        Some(Outcome::Missed) => AMBER,
+        Some(Outcome::Open) | None => BLUE,
     };
     Some(Bar {
         name: name(row),
@@ -157,10 +169,10 @@ fn name(row: &Row) -> String {
 fn legend(canvas: &mut Canvas, top: usize) -> usize {
     let entries = [
         (GREEN, "target met"),
-        (RED, "target missed"),
-        (BLUE, "better, no target"),
-        (ORANGE, "worse, no target"),
-        (INK, "| where the target lies"),
+        (AMBER, "better than etcd, target missed"),
+        (RED, "worse than etcd, or beyond its own bound"),
+        (BLUE, "better than etcd, no target"),
+        (INK, "mark: where the target lies"),
     ];
     let mut left = MARGIN;
     for (colour, text) in entries {
@@ -177,13 +189,20 @@ fn legend(canvas: &mut Canvas, top: usize) -> usize {
     top + 34
 }
 
+fn section_height(bars: &[Bar]) -> usize {
+    if bars.is_empty() {
+        return 0;
+    }
+    bars.len() * ROW_HEIGHT + SECTION_HEIGHT
+}
+
 /// A heading, a scale and bars; returns where the next may begin.
 fn section(canvas: &mut Canvas, top: usize, title: &str, figures: &str, bars: &[Bar]) -> usize {
     if bars.is_empty() {
         return top;
     }
     canvas.write(MARGIN, top, title, STRONG, INK);
-    canvas.write(FIGURES_LEFT, top + 4, figures, PLAIN, FAINT);
+    canvas.write(FIGURES_LEFT, top + 36, figures, PLAIN, FAINT);
     let scale = Scale::of(bars);
     let first = top + 56;
     let height = bars.len() * ROW_HEIGHT;
@@ -218,7 +237,7 @@ fn section(canvas: &mut Canvas, top: usize, title: &str, figures: &str, bars: &[
     for (number, bar) in bars.iter().enumerate() {
         draw(canvas, first + number * ROW_HEIGHT, bar, scale);
     }
-    first + height + 24
+    first + height + SECTION_HEIGHT - 56
 }
 
 fn draw(canvas: &mut Canvas, top: usize, bar: &Bar, scale: Scale) {
