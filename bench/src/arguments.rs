@@ -9,7 +9,7 @@ use crate::objects::NAMESPACE_OBJECTS;
 use crate::side_by_side::{Comparison, ROUNDS_MIN};
 
 /// What forbids io_uring to Sternpost unless an option says otherwise.
-const FORBID_IO_URING: &str = "STERNPOST_FLUSH=threads";
+const FORBID_IO_URING: &str = "STERNPOST_LOG_FLUSH=aio";
 
 /// What `bench help` prints.
 pub const HELP: &str = "\
@@ -51,6 +51,7 @@ Options
     --server-flag F   a further flag for every server started here; may be repeated
     --sternpost-env NAME=VALUE   a variable for every Sternpost; may be repeated
     --forbid-io-uring NAME=VALUE the variable that the lines -no-io-uring set
+                                 (STERNPOST_LOG_FLUSH=aio: what is left in a container)
 ";
 
 /// One parsed command line.

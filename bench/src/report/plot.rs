@@ -19,7 +19,7 @@ const SECTION_HEIGHT: usize = 80;
 const BARS_LEFT: usize = 440;
 const BARS_RIGHT: usize = 1_080;
 /// Where the medians stand.
-const FIGURES_LEFT: usize = 1_100;
+const FIGURES_LEFT: usize = 1_124;
 /// Powers of ten to which the scale runs at most.
 const POWER_MAX: i32 = 4;
 
