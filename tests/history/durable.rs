@@ -52,6 +52,7 @@ pub fn everything(revision: i64) -> Range {
 }
 
 /// See the head of the file.
+#[derive(Clone)]
 pub struct Durable {
     pub model: Model,
     open: VecDeque<Command>,

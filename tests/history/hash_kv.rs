@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Verdict;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HashKvs {
     /// By the revision that was hashed and the compacted revision.
     known: BTreeMap<(i64, i64), u32>,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Verdict;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Leases {
     /// Lease, time to live in seconds, the time before which it must not end.
     known: BTreeMap<i64, (i64, Instant)>,

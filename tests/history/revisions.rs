@@ -3,7 +3,7 @@
 
 use super::Verdict;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Revisions {
     shown: i64,
     written: i64,

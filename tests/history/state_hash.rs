@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Verdict;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StateHashes {
     /// By index and term of the entry.
     known: BTreeMap<(u64, u64), String>,

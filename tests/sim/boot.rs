@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use crate::engine::{Engine, Parts, ValueReader};
 use crate::node::{Node, Restored, Timing};
+use storage::check::{self, Report};
 use storage::checkpoint::layout;
 use storage::checkpoint::{
     self, CheckpointStore, Checkpointer, Identity, Installed, Manifest, Member as ClusterMember,
-    Membership, ModelDisk,
+    Membership, ModelDisk, ModelStore,
 };
 use storage::error::Fatal;
 use storage::mvcc::Mvcc;
@@ -95,6 +96,12 @@ pub fn open(
     let mut host = SimHost::new(now);
     let engine = Engine::new(parts, &mut host)?;
     Ok(Member::new(engine, host, values, checkpointer))
+}
+
+/// `sternpost check` over the simulated disks.
+pub fn check(disk: &SimDisk, store_disk: &ModelDisk) -> Result<Report, Fatal> {
+    let store = ModelStore::open(store_disk);
+    check::run_with(disk, Path::new(DIRECTORY), &store, &mut |_| {})
 }
 
 fn first_manifest(vfs: &dyn Vfs, directory: &Path) -> Result<Manifest, Fatal> {

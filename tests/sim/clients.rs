@@ -24,6 +24,10 @@ pub struct Clients<'a> {
 
 impl Clients<'_> {
     pub fn write(&mut self) -> Command {
+        let (_, _, alarms) = self.model.state();
+        if !alarms.is_empty() && self.random.chance(1, 3) {
+            return self.alarm(false);
+        }
         match self.random.below(100) {
             0..20 => Command::Txn(self.guarded(true)),
             20..30 => Command::Txn(self.guarded(false)),
@@ -40,11 +44,16 @@ impl Clients<'_> {
             87..98 => Command::Compact {
                 revision: self.revision(),
             },
-            _ => Command::Alarm {
-                activate: self.random.chance(1, 2),
-                member: MemberId(7),
-                alarm: Alarm::NoSpace,
-            },
+            _ => self.alarm(true),
+        }
+    }
+
+    /// Raised as the memory guard raises it, disarmed as an administrator does.
+    fn alarm(&self, activate: bool) -> Command {
+        Command::Alarm {
+            activate,
+            member: MemberId(7),
+            alarm: Alarm::NoSpace,
         }
     }
 

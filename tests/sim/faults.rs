@@ -2,12 +2,14 @@
 //!
 //! Each life of the member (from one start to the next) has one fault, drawn
 //! from the seed. Most name an operation in the future; those that are never
-//! reached before the life is over are announced and not counted.
+//! reached before the life is over are announced and not counted. Between lives
+//! a copy of the disk is damaged (`damage.rs`).
 
 use std::collections::BTreeMap;
 
 use storage::vfs::sim::{CutPoint, OperationKind, SimDisk, SplitMix64};
 
+use crate::probe::Ended;
 use crate::store::StoreFault;
 
 /// Every kind of fault. A campaign fails unless each fired.
@@ -32,10 +34,23 @@ pub enum FaultKind {
     FailedStoreSync,
     FullDisk,
     CleanStop,
+    SlowFlush,
+    CutWhileCleaning,
+    KillWhileCleaning,
+    FailedReadWhileCleaning,
+    FullDiskWhileCleaning,
+    BitFlip,
+    ZeroedSector,
+    MisdirectedSector,
+    DamagedRecord,
+    LostRecord,
+    StaleFile,
+    StalePart,
 }
 
 impl FaultKind {
-    pub const ALL: [FaultKind; 19] = [
+    /// Those that end a life, or go with it.
+    pub const OF_A_LIFE: [FaultKind; 24] = [
         FaultKind::CutBefore,
         FaultKind::CutWithin,
         FaultKind::CutAfter,
@@ -55,7 +70,34 @@ impl FaultKind {
         FaultKind::FailedStoreSync,
         FaultKind::FullDisk,
         FaultKind::CleanStop,
+        FaultKind::SlowFlush,
+        FaultKind::CutWhileCleaning,
+        FaultKind::KillWhileCleaning,
+        FaultKind::FailedReadWhileCleaning,
+        FaultKind::FullDiskWhileCleaning,
     ];
+
+    /// Those of a disk that breaks its word.
+    pub const OF_A_DISK: [FaultKind; 7] = [
+        FaultKind::BitFlip,
+        FaultKind::ZeroedSector,
+        FaultKind::MisdirectedSector,
+        FaultKind::DamagedRecord,
+        FaultKind::LostRecord,
+        FaultKind::StaleFile,
+        FaultKind::StalePart,
+    ];
+
+    /// True for a fault that waits until values are moved out of segments.
+    pub fn while_cleaning(self) -> bool {
+        matches!(
+            self,
+            FaultKind::CutWhileCleaning
+                | FaultKind::KillWhileCleaning
+                | FaultKind::FailedReadWhileCleaning
+                | FaultKind::FullDiskWhileCleaning
+        )
+    }
 
     /// The operation of the disk that fails, if it is that kind of fault.
     fn failing(self) -> Option<OperationKind> {
@@ -65,7 +107,7 @@ impl FaultKind {
             FaultKind::FailedCreate => Some(OperationKind::Create),
             FaultKind::FailedRename => Some(OperationKind::Rename),
             FaultKind::FailedDirectorySync => Some(OperationKind::SyncDir),
-            FaultKind::FailedRead => Some(OperationKind::Read),
+            FaultKind::FailedRead | FaultKind::FailedReadWhileCleaning => Some(OperationKind::Read),
             _ => None,
         }
     }
@@ -89,6 +131,7 @@ impl FaultKind {
                 | FaultKind::CutWhileStarting
                 | FaultKind::CutInStore
                 | FaultKind::CutBetween
+                | FaultKind::CutWhileCleaning
         )
     }
 }
@@ -98,6 +141,8 @@ impl FaultKind {
 pub struct Counts {
     pub announced: BTreeMap<FaultKind, u64>,
     pub reached: BTreeMap<FaultKind, u64>,
+    /// How the damaged copies ended.
+    pub probes: BTreeMap<(FaultKind, Ended), u64>,
 }
 
 impl Counts {
@@ -107,6 +152,9 @@ impl Counts {
         }
         for (kind, count) in &other.reached {
             *self.reached.entry(*kind).or_default() += count;
+        }
+        for (probe, count) in &other.probes {
+            *self.probes.entry(*probe).or_default() += count;
         }
     }
 }
@@ -121,8 +169,8 @@ pub struct Plan {
 
 impl Plan {
     pub fn draw(random: &mut SplitMix64) -> Plan {
-        let at = random.below(FaultKind::ALL.len() as u64);
-        let kind = FaultKind::ALL[usize::try_from(at).unwrap()];
+        let at = random.below(FaultKind::OF_A_LIFE.len() as u64);
+        let kind = FaultKind::OF_A_LIFE[usize::try_from(at).unwrap()];
         Plan {
             kind,
             at_step: 20 + random.below(160),
@@ -139,8 +187,15 @@ impl Plan {
 
     /// Arms the disk and the store; for faults that strike at an operation.
     pub fn arm(self, disk: &SimDisk, store: &StoreFault, random: &mut SplitMix64) {
-        let soon = if self.while_starting() { 30 } else { 60 };
-        if let Some(point) = self.kind.cut_point() {
+        let soon = match self.kind {
+            FaultKind::CutWhileCleaning => 10,
+            _ if self.while_starting() => 30,
+            _ => 60,
+        };
+        let points = [CutPoint::Before, CutPoint::Within, CutPoint::After];
+        let cleaning = (self.kind == FaultKind::CutWhileCleaning)
+            .then(|| points[usize::try_from(random.below(3)).unwrap()]);
+        if let Some(point) = self.kind.cut_point().or(cleaning) {
             let next = disk.operation_count();
             let ahead = usize::try_from(random.below(soon)).unwrap();
             disk.cut_at(next + ahead, point);
@@ -159,7 +214,12 @@ impl Plan {
         }
         if let Some(kind) = self.kind.failing() {
             let rare = matches!(kind, OperationKind::Create | OperationKind::Rename);
-            let ahead = random.below(if rare { 2 } else { 12 });
+            let soon = self.kind == FaultKind::FailedReadWhileCleaning;
+            let ahead = match (rare, soon) {
+                (_, true) => 0,
+                (true, _) => random.below(2),
+                (false, _) => random.below(12),
+            };
             disk.fail(kind, disk.count(kind) + 1 + ahead);
         }
         match self.kind {
@@ -167,6 +227,11 @@ impl Plan {
                 let room = random.below(60_000);
                 disk.set_capacity(Some(disk.used_bytes() + room));
             }
+            FaultKind::FullDiskWhileCleaning => {
+                disk.set_capacity(Some(disk.used_bytes()));
+                store.fill_up();
+            }
+            FaultKind::KillWhileCleaning => store.stop_after(random.below(4)),
             FaultKind::CutInStore | FaultKind::KillInStore => store.stop_after(random.below(12)),
             FaultKind::FailedStoreSync => store.fail_sync_after(random.below(3)),
             _ => {}

@@ -2,7 +2,7 @@
 //! node and storage (compiled here from the same source, without all that serves
 //! around them) over a disk whose faults are drawn from the seed
 //! (docs/durability.md). `SIM_SEEDS` sets how many seeds run, `SIM_SEED` one
-//! seed to replay.
+//! seed to replay, with the whole trace of a failure when `SIM_TRACE=1`.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +20,7 @@ mod answers;
 mod boot;
 mod bugs;
 mod clients;
+mod damage;
 #[path = "../../server/src/engine/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the simulation uses a part")]
 mod engine;
@@ -37,6 +38,7 @@ mod model;
 mod node;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod probe;
 mod readers;
 mod run;
 mod settings;
@@ -48,6 +50,7 @@ mod writes;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::time::Instant;
 
 use faults::{Counts, FaultKind};
 use run::{Run, Stats};
@@ -66,6 +69,7 @@ struct Done {
 /// Runs one seed; on failure what is wrong, with the last lines of the trace.
 fn run_seed(seed: u64) -> Result<Done, String> {
     let trace = Rc::new(RefCell::new(Trace::default()));
+    trace.borrow_mut().keep_all = number("SIM_TRACE").is_some();
     let mut run = Run::new(seed, Rc::clone(&trace));
     let outcome = catch_unwind(AssertUnwindSafe(|| run.go()));
     let problem = match outcome {
@@ -110,6 +114,7 @@ fn seeds() {
     }
     let count = number("SIM_SEEDS").unwrap_or(SEEDS);
     let first = number("SIM_FIRST").unwrap_or(0);
+    let began = Instant::now();
     let mut counts = Counts::default();
     let mut stats = Stats::default();
     let mut failed = Vec::new();
@@ -130,8 +135,17 @@ fn seeds() {
         eprintln!("{lines:?}");
     }
     assert!(failed.is_empty(), "{} of {count} seeds fail", failed.len());
+    let real = began.elapsed();
     eprintln!("{count} seeds from {first}: {stats:?}");
-    for kind in FaultKind::ALL {
+    eprintln!(
+        "simulated {:?} in {real:?}: {:.0} times faster than real time",
+        stats.simulated,
+        stats.simulated.as_secs_f64() / real.as_secs_f64()
+    );
+    for (probe, count) in &counts.probes {
+        eprintln!("  {probe:?}: {count}");
+    }
+    for kind in FaultKind::OF_A_LIFE.into_iter().chain(FaultKind::OF_A_DISK) {
         let of =
             |map: &std::collections::BTreeMap<FaultKind, u64>| map.get(&kind).copied().unwrap_or(0);
         let (announced, reached) = (of(&counts.announced), of(&counts.reached));

@@ -99,6 +99,11 @@ impl Member {
         }
     }
 
+    /// True while values are moved out of segments that are cleaned.
+    pub fn is_cleaning(&self) -> bool {
+        matches!(&self.host.checkpoint, Checkpoint::Submitted(work) if work.moves() > 0)
+    }
+
     /// One step of the checkpoint thread.
     pub fn perform_checkpoint(&mut self) -> Result<(), Fatal> {
         let work = std::mem::replace(&mut self.host.checkpoint, Checkpoint::Idle);

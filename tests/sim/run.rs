@@ -14,8 +14,9 @@ use storage::types::RevisionEvents;
 use storage::vfs::sim::{OperationKind, SimDisk, SplitMix64};
 
 use crate::boot;
+use crate::damage::{OldCopy, Tail};
 use crate::faults::{Counts, FaultKind, Plan};
-use crate::history::durable::Durable;
+use crate::history::durable::{Durable, State};
 use crate::history::hash_kv::HashKvs;
 use crate::history::leases::Leases;
 use crate::history::revisions::Revisions;
@@ -64,6 +65,8 @@ pub struct Stats {
     pub recoveries: u64,
     pub open_writes_kept: u64,
     pub open_writes_lost: u64,
+    /// Time that passed for the members.
+    pub simulated: Duration,
 }
 
 impl Stats {
@@ -77,6 +80,7 @@ impl Stats {
         self.recoveries += other.recoveries;
         self.open_writes_kept += other.open_writes_kept;
         self.open_writes_lost += other.open_writes_lost;
+        self.simulated += other.simulated;
     }
 }
 
@@ -102,11 +106,25 @@ pub struct Run {
     pub purges: Vec<Slot<()>>,
     pub hash_kvs: HashKvs,
     pub serving: bool,
+    /// When the run began.
+    pub began: Instant,
     /// When this life began: leases have their full time from then on.
     pub life_began: Instant,
-    disk: SimDisk,
-    store_disk: ModelDisk,
-    store_fault: StoreFault,
+    /// Where the log ends.
+    pub tail: Tail,
+    pub old_copy: Option<OldCopy>,
+    /// The state of the old copy, while it may be found.
+    pub old_state: Option<State>,
+    /// The fault of this life waits to be reached.
+    pub armed: bool,
+    /// The log thread stands still until then.
+    pub slow_until: u64,
+    pub step: u64,
+    /// A flush had to wait for a slow disk.
+    pub slowed: bool,
+    pub disk: SimDisk,
+    pub store_disk: ModelDisk,
+    pub store_fault: StoreFault,
     /// Failures that the disk had reached when this life began.
     reached_before: u64,
 }
@@ -121,6 +139,9 @@ const FAILING: [OperationKind; 6] = [
     OperationKind::Read,
 ];
 
+/// Damaged copies after each life.
+const PROBES: usize = 2;
+
 impl Run {
     pub fn new(seed: u64, trace: Rc<RefCell<Trace>>) -> Run {
         let mut random = SplitMix64(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ 0x5eed);
@@ -134,6 +155,7 @@ impl Run {
             counts: Counts::default(),
             stats: Stats::default(),
             now,
+            began: now,
             life_began: now,
             durable: Durable::new(),
             revisions: Revisions::new(),
@@ -147,6 +169,13 @@ impl Run {
             purges: Vec::new(),
             hash_kvs: HashKvs::default(),
             serving: false,
+            tail: Tail::default(),
+            old_copy: None,
+            old_state: None,
+            armed: false,
+            slow_until: 0,
+            step: 0,
+            slowed: false,
             disk,
             store_disk: ModelDisk::default(),
             store_fault: StoreFault::default(),
@@ -166,9 +195,13 @@ impl Run {
             *self.counts.announced.entry(plan.kind).or_default() += 1;
             self.note(format_args!("life {life}: {plan:?}"));
             self.live(plan)?;
+            self.copy_disks();
+            self.between_lives()?;
         }
         self.note(format_args!("the quiet life"));
-        match self.quiet_life() {
+        let ended = self.quiet_life();
+        self.stats.simulated = self.now - self.began;
+        match ended {
             Ok(()) => Ok(()),
             Err(Stop::Violation(text)) => Err(text),
             Err(stop) => Err(format!("the member ends without a fault: {stop:?}")),
@@ -213,8 +246,11 @@ impl Run {
         Ok(())
     }
 
-    fn begin_life(&mut self) {
+    pub fn begin_life(&mut self) {
         self.serving = false;
+        self.slow_until = 0;
+        self.slowed = false;
+        self.armed = false;
         self.life_began = self.now;
         self.ring.clear();
         self.slow_reads.clear();
@@ -222,6 +258,21 @@ impl Run {
         self.waiting.clear();
         self.purges.clear();
         self.reached_before = self.failures();
+    }
+
+    /// What lies on the disk is checked, and a copy of it is damaged.
+    fn between_lives(&mut self) -> Result<(), String> {
+        if self.stats.recoveries == 0 {
+            // Perhaps not even founded.
+            return Ok(());
+        }
+        if !self.check_is_clean()? {
+            return Err("`check` finds a defect after a life".to_owned());
+        }
+        for _ in 0..PROBES {
+            self.probe()?;
+        }
+        Ok(())
     }
 
     /// What is left of the disk after the life.
@@ -261,7 +312,8 @@ impl Run {
             FaultKind::CutBetween | FaultKind::KillBetween | FaultKind::CleanStop
         );
         !between
-            && (self.disk.is_dead()
+            && (self.slowed
+                || self.disk.is_dead()
                 || self.store_fault.struck()
                 || self.failures() > self.reached_before)
     }
@@ -276,6 +328,7 @@ impl Run {
         self.check_loaded(member)?;
         for step in 0..self.settings.steps {
             *tried = step;
+            self.step = step;
             if step >= plan.at_step && !plan.while_starting() {
                 self.strike(member, plan, step)?;
             }
@@ -292,7 +345,8 @@ impl Run {
         match plan.kind {
             FaultKind::CutBetween | FaultKind::KillBetween => Err(Stop::Struck),
             FaultKind::CleanStop => {
-                member.perform_flush()?;
+                self.slow_until = 0;
+                self.flush(member)?;
                 member.report_flush()?;
                 self.outputs(member)?;
                 Err(Stop::Struck)
@@ -307,6 +361,24 @@ impl Run {
                 group.file().write_all_at(part, group.offset()).unwrap();
                 self.note(format_args!("killed with {length} bytes written"));
                 Err(Stop::Struck)
+            }
+            FaultKind::SlowFlush => {
+                if step == plan.at_step {
+                    self.slow_until = step + 50 + self.random.below(100);
+                    self.note(format_args!(
+                        "the disk is slow until step {}",
+                        self.slow_until
+                    ));
+                }
+                Ok(())
+            }
+            kind if kind.while_cleaning() => {
+                if !self.armed && member.is_cleaning() {
+                    self.armed = true;
+                    self.note(format_args!("armed while cleaning"));
+                    plan.arm(&self.disk, &self.store_fault, &mut self.random);
+                }
+                Ok(())
             }
             _ if step == plan.at_step => {
                 self.note(format_args!("armed"));

@@ -1,8 +1,10 @@
 //! The steps of a run: what clients, threads and time do next.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use storage::apply::command::Command;
+use storage::raft_log::GroupWrite;
 
 use crate::answer::Answer;
 use crate::clients::Clients;
@@ -30,7 +32,7 @@ impl Run {
         self.outputs(member)?;
         match self.random.below(100) {
             0..28 => self.write(member)?,
-            28..44 => member.perform_flush()?,
+            28..44 => self.flush(member)?,
             44..58 => member.report_flush()?,
             58..64 => self.read(member)?,
             64..69 => self.slow_read(member)?,
@@ -62,9 +64,27 @@ impl Run {
         self.outputs(member)
     }
 
+    /// The log thread's turn, unless the disk is slow.
+    pub fn flush(&mut self, member: &mut Member) -> Result<(), Stop> {
+        if let Flush::Submitted(group) = &member.host.flush {
+            if self.step < self.slow_until {
+                self.slowed = true;
+                self.now += Duration::from_millis(50);
+                return Ok(());
+            }
+            self.tail.submitted = Some(place(group));
+        }
+        member.perform_flush()?;
+        self.tail.flushed = self.tail.submitted.take().or(self.tail.flushed.take());
+        Ok(())
+    }
+
     /// The member takes reads from now on: is everything there?
     pub fn begin_serving(&mut self, member: &mut Member) -> Result<(), Stop> {
         let found = member.state()?;
+        if self.old_state.as_ref() == Some(&found) {
+            return Err(Stop::Struck);
+        }
         let open = self.durable.open_count();
         let kept = self.durable.recovered(&found)?;
         self.stats.recoveries += 1;
@@ -209,7 +229,10 @@ impl Run {
             member.turn()?;
             self.outputs(member)?;
             match member.host.flush {
-                Flush::Submitted(_) => member.perform_flush()?,
+                Flush::Submitted(_) => {
+                    self.slow_until = 0;
+                    self.flush(member)?;
+                }
                 Flush::Done(_) => member.report_flush()?,
                 Flush::Idle if self.durable.open_count() == 0 && self.serving => return Ok(()),
                 Flush::Idle => member.tick()?,
@@ -217,4 +240,14 @@ impl Run {
         }
         Err(Stop::Violation("the member never comes to rest".to_owned()))
     }
+}
+
+/// Where a group lies: file, begin, end.
+fn place(group: &GroupWrite) -> (PathBuf, u64, u64) {
+    let length = group.bytes().len() as u64;
+    (
+        group.path().to_path_buf(),
+        group.offset(),
+        group.offset() + length,
+    )
 }

@@ -19,6 +19,7 @@ pub struct StoreFault {
 struct State {
     steps_left: Option<u64>,
     syncs_left: Option<u64>,
+    full: bool,
     struck: bool,
 }
 
@@ -33,6 +34,11 @@ impl StoreFault {
         self.state.lock().unwrap().syncs_left = Some(syncs);
     }
 
+    /// There is no room for anything more.
+    pub fn fill_up(&self) {
+        self.state.lock().unwrap().full = true;
+    }
+
     pub fn struck(&self) -> bool {
         self.state.lock().unwrap().struck
     }
@@ -43,10 +49,16 @@ impl StoreFault {
 
     fn step(&self, sync: bool) -> Result<(), Fatal> {
         let mut state = self.state.lock().unwrap();
+        if state.full {
+            state.struck = true;
+            let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(Fatal::io("change", "model-of-the-checkpoint-store", error));
+        }
         let State {
             steps_left,
             syncs_left,
             struck,
+            ..
         } = &mut *state;
         let counters = [Some(steps_left), Some(syncs_left).filter(|_| sync)];
         for left in counters.into_iter().flatten().flat_map(Option::as_mut) {

@@ -13,7 +13,7 @@ pub struct Trace {
     digest: u64,
     lines: u64,
     kept: VecDeque<String>,
-    /// Keeps every line, for the comparison of two runs.
+    /// Keeps every line, for whoever replays one seed.
     pub keep_all: bool,
 }
 

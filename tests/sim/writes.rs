@@ -83,9 +83,12 @@ impl Run {
         self.take_unasked(member);
         for entry in std::mem::take(&mut member.host.entries) {
             let hash = format!("{:?}", entry.hash);
-            self.hashes
-                .reached(entry.index.0, entry.term, &hash)
-                .map_err(Stop::Violation)?;
+            // On an old copy another future begins.
+            if self.old_state.is_none() {
+                self.hashes
+                    .reached(entry.index.0, entry.term, &hash)
+                    .map_err(Stop::Violation)?;
+            }
             self.note(format_args!("applied {} {hash}", entry.index.0));
         }
         for events in std::mem::take(&mut member.host.published) {

@@ -78,7 +78,8 @@ impl<H: Host> Engine<H> {
     /// Puts the engine together and publishes what was restored.
     ///
     /// # Errors
-    /// A segment that a crash left behind cannot be retired.
+    /// A segment of the log is missing, or one that a crash left behind cannot be
+    /// retired.
     pub fn new(parts: Parts, host: &mut H) -> Result<Engine<H>, Fatal> {
         let now = host.now();
         let mut lessor = Lessor::default();
@@ -101,6 +102,7 @@ impl<H: Host> Engine<H> {
             in_flight: None,
             last_flush: now,
         };
+        engine.require_segments()?;
         engine.retire_left_over()?;
         host.publish(Vec::new(), engine.machine.mvcc());
         host.publish_alarms(engine.machine.alarms().iter().collect());

@@ -15,7 +15,7 @@ use crate::apply::codec;
 use crate::checkpoint::layout::{self, DataDirectory};
 use crate::checkpoint::{CheckpointStore, FjallStore, Identity, Manifest};
 use crate::error::Fatal;
-use crate::raft_log::{self, EntryKind, Verified};
+use crate::raft_log::{self, EntryKind, SegmentInfo, Verified};
 use crate::types::{LogIndex, Term};
 use crate::vfs::Vfs;
 
@@ -269,10 +269,13 @@ fn check_segments(
     let Some(log) = log else {
         return;
     };
+    // Those behind the applied entry may have been empty, and spare again after a
+    // start; an entry or value of theirs that is needed is missed by itself.
+    let through = |segment: &&SegmentInfo| segment.last <= Some(manifest.applied_index);
+    let home = log.segments.iter().rev().find(through);
     for segment in &manifest.segments {
-        // A segment that never held an entry holds no value either.
         let known = log.segments.iter().any(|found| found.number == *segment);
-        if !known && manifest.applied_index > LogIndex(0) {
+        if !known && home.is_some_and(|home| *segment < home.number) {
             let detail = format!(
                 "manifest {} lists segment {}, which is not there",
                 manifest.sequence, segment.0

@@ -290,7 +290,10 @@ fn what_contradicts_another_part_is_found() {
         (|m| m.leases.clear(), "hangs on lease"),
         (|m| m.index.count -= 1, "the index checkpoint has"),
         (|m| m.cold.hash ^= 1, "records of cold values"),
-        (|m| m.segments.push(SegmentNumber(900)), "lists segment 900"),
+        (
+            |m| m.segments.insert(0, SegmentNumber(0)),
+            "lists segment 0",
+        ),
         (
             |m| {
                 m.applied_index = LogIndex(99);
@@ -315,6 +318,15 @@ fn what_contradicts_another_part_is_found() {
             report.findings
         );
     }
+    // A start makes a spare of a newest segment that is empty, listed or not.
+    restore(&directory, &files);
+    let mut listed = manifest.clone();
+    let newest = listed.segments.last().unwrap().0;
+    listed.segments.push(SegmentNumber(newest + 1));
+    listed.publish(&RealVfs, &directory).unwrap();
+    let report = check_directory(&directory).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+
     restore(&directory, &files);
     fs::remove_file(directory.join(layout::MANIFEST)).unwrap();
     let report = check_directory(&directory).unwrap();

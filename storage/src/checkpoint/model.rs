@@ -38,7 +38,7 @@ pub struct ModelDisk {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     durable: Content,
     seen: Content,
@@ -62,6 +62,20 @@ impl ModelDisk {
         state.seen = state.durable.clone();
     }
 
+    /// Another disk that is as this one is now.
+    #[must_use]
+    pub fn fork(&self) -> ModelDisk {
+        ModelDisk {
+            state: Arc::new(Mutex::new(self.lock().clone())),
+        }
+    }
+
+    /// This disk becomes as another one is now.
+    pub fn become_as(&self, other: &ModelDisk) {
+        let state = other.lock().clone();
+        *self.lock() = state;
+    }
+
     /// Makes the sync fail that comes after `successes` good ones.
     pub fn fail_sync_after(&self, successes: u64) {
         self.lock().syncs_until_failure = Some(successes);
@@ -78,7 +92,15 @@ impl ModelDisk {
     #[must_use]
     pub fn damage(&self, family: Family, revision: Revision, at: usize, mask: u8) -> bool {
         let mut state = self.lock();
-        let State { durable, seen, .. } = &mut *state;
+        let State {
+            durable,
+            seen,
+            pending,
+            ..
+        } = &mut *state;
+        if pending.iter().any(|(key, _)| *key == (family, revision)) {
+            return false;
+        }
         let mut hit = false;
         for content in [durable, seen] {
             let byte = content
@@ -96,6 +118,10 @@ impl ModelDisk {
     #[must_use]
     pub fn lose(&self, family: Family, revision: Revision) -> bool {
         let mut state = self.lock();
+        let key = (family, revision);
+        if state.pending.iter().any(|(changed, _)| *changed == key) {
+            return false;
+        }
         state.seen.remove(&(family, revision));
         state.durable.remove(&(family, revision)).is_some()
     }

@@ -100,6 +100,12 @@ impl RaftLog {
         Ok(log)
     }
 
+    /// Where it lies.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The segments, by number; the last one is the active one.
     pub fn segments(&self) -> impl Iterator<Item = SegmentInfo> {
         self.segments.values().cloned()

@@ -7,12 +7,13 @@
 //! atomic). A failed sync writes some sectors and marks all pages clean, so that
 //! a second sync lies, as Linux does. A read past the page cache sees what is
 //! durable and, by chance, sectors that were written back. Operations can fail
-//! by number, the disk can be full, bits can flip. Out of bounds: misdirected
-//! writes, and damage to synced sectors besides flips.
+//! by number, the disk can be full. Any bytes can be replaced, on disk and in the
+//! cache: flips, zeroed and misdirected sectors, stale copies.
 //!
 //! One lock, no threads, no time: the same seed and calls give the same disk.
 //! Limit: [`OPERATIONS_MAX`] recorded operations.
 
+mod damage;
 mod file;
 mod image;
 mod random;
@@ -236,17 +237,6 @@ impl SimDisk {
             .get(path)
             .and_then(|n| state.inodes.get(*n));
         inode.map(|inode| inode.cached.clone()).unwrap_or_default()
-    }
-
-    /// Replaces a file's bytes in cache and on disk: flips, cuts, zeroed pages.
-    pub fn damage(&self, path: &Path, bytes: Vec<u8>) {
-        let mut state = self.lock();
-        let number = state.names.files.get(path).copied();
-        let inode = number.and_then(|number| state.inodes.get_mut(number));
-        let inode = inode.expect("only a file that is there is damaged");
-        inode.pending.clear();
-        inode.durable.clone_from(&bytes);
-        inode.cached = bytes;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

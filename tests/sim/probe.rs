@@ -1,0 +1,195 @@
+//! A copy of the disk is damaged, and a member lives on it: what is wrong must be
+//! refused with the file named, or do no harm. Then the copy and everything that
+//! was seen on it are forgotten.
+
+use storage::error::Fatal;
+
+use crate::boot;
+use crate::damage::{self, OldCopy};
+use crate::faults::FaultKind;
+use crate::history::durable::State;
+use crate::run::{Run, Stop};
+
+/// Steps of a member on a damaged disk.
+const STEPS: u64 = 60;
+
+/// How a probe ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ended {
+    NothingToStrike,
+    Refused,
+    DiedLater,
+    AnOldState,
+    Harmless,
+}
+
+impl Run {
+    /// One damaged copy, at rest or under a running member.
+    pub fn probe(&mut self) -> Result<(), String> {
+        let at = self.random.below(FaultKind::OF_A_DISK.len() as u64);
+        let kind = FaultKind::OF_A_DISK[usize::try_from(at).unwrap()];
+        let stale = matches!(kind, FaultKind::StaleFile | FaultKind::StalePart);
+        let at_rest = stale || self.random.chance(1, 2);
+        *self.counts.announced.entry(kind).or_default() += 1;
+        self.note(format_args!("probe: {kind:?}, at rest: {at_rest}"));
+        let forks = (self.disk.fork(), self.store_disk.fork());
+        let disks = (
+            std::mem::replace(&mut self.disk, forks.0),
+            std::mem::replace(&mut self.store_disk, forks.1),
+        );
+        let saved = (
+            self.durable.clone(),
+            self.revisions.clone(),
+            self.hashes.clone(),
+            self.leases.clone(),
+            self.watchers.clone(),
+            self.hash_kvs.clone(),
+            self.tail.clone(),
+        );
+        let ended = self.live_on_a_damaged_disk(kind, at_rest);
+        (self.disk, self.store_disk) = disks;
+        self.old_state = None;
+        (
+            self.durable,
+            self.revisions,
+            self.hashes,
+            self.leases,
+            self.watchers,
+            self.hash_kvs,
+            self.tail,
+        ) = saved;
+        let ended = ended?;
+        self.note(format_args!("probe ended: {ended:?}"));
+        if ended != Ended::NothingToStrike {
+            *self.counts.reached.entry(kind).or_default() += 1;
+        }
+        *self.counts.probes.entry((kind, ended)).or_default() += 1;
+        Ok(())
+    }
+
+    fn live_on_a_damaged_disk(&mut self, kind: FaultKind, at_rest: bool) -> Result<Ended, String> {
+        self.begin_life();
+        if at_rest {
+            if !self.damage(kind) {
+                return Ok(Ended::NothingToStrike);
+            }
+            if matches!(kind, FaultKind::StaleFile | FaultKind::StalePart) {
+                self.old_state = self.state_of_the_old_copy();
+            }
+        }
+        let clean = if at_rest {
+            self.check_is_clean()?
+        } else {
+            true
+        };
+        let disks = (&self.store_disk, &self.store_fault);
+        let mut member = match boot::open(&self.disk, disks, &self.settings, self.now) {
+            Ok(member) => member,
+            Err(fatal) if clean && at_rest => {
+                return Err(format!("`check` finds nothing, the start refuses: {fatal}"));
+            }
+            Err(fatal) => return self.refused(&fatal, Ended::Refused),
+        };
+        let stop = self.steps_on_a_damaged_disk(&mut member, kind, at_rest);
+        drop(member);
+        match stop {
+            Ok(ended) => Ok(ended),
+            Err(Stop::Struck) => Ok(Ended::AnOldState),
+            Err(Stop::Died(fatal)) => self.refused(&fatal, Ended::DiedLater),
+            Err(Stop::Violation(text)) => Err(text),
+        }
+    }
+
+    fn steps_on_a_damaged_disk(
+        &mut self,
+        member: &mut crate::member::Member,
+        kind: FaultKind,
+        at_rest: bool,
+    ) -> Result<Ended, Stop> {
+        self.check_loaded(member)?;
+        let strike_at = self.random.below(STEPS);
+        for step in 0..STEPS {
+            if !at_rest && step == strike_at && !self.damage(kind) {
+                return Ok(Ended::NothingToStrike);
+            }
+            self.step(member)?;
+        }
+        self.settle(member)?;
+        let everything: Vec<i64> = self.retained(member).collect();
+        self.check_revisions(member, everything)?;
+        self.check_state(member)?;
+        Ok(Ended::Harmless)
+    }
+
+    fn damage(&mut self, kind: FaultKind) -> bool {
+        let struck = damage::strike(
+            kind,
+            (&self.disk, &self.store_disk),
+            self.old_copy.as_ref(),
+            &self.tail,
+            &mut self.random,
+        );
+        if let Some(what) = &struck {
+            self.note(format_args!("{what}"));
+        }
+        struck.is_some()
+    }
+
+    /// A refusal names the file; nothing else may end a member on such a disk.
+    fn refused(&self, fatal: &Fatal, ended: Ended) -> Result<Ended, String> {
+        self.note(format_args!("refused: {fatal}"));
+        match fatal {
+            Fatal::Corruption { path, .. } | Fatal::Refused { path, .. }
+                if !path.as_os_str().is_empty() =>
+            {
+                Ok(ended)
+            }
+            other => Err(format!("a damaged disk ends the member with: {other}")),
+        }
+    }
+
+    /// The offline check of the disks as they are.
+    pub fn check_is_clean(&self) -> Result<bool, String> {
+        match boot::check(&self.disk.fork(), &self.store_disk) {
+            Ok(report) => {
+                for finding in report.findings.iter().take(3) {
+                    self.note(format_args!("check: {finding:?}"));
+                }
+                Ok(report.is_clean())
+            }
+            Err(Fatal::Io {
+                operation,
+                path,
+                source,
+            }) => Err(format!(
+                "`check` cannot {operation} {}: {source}",
+                path.display()
+            )),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// What the old copy would give; nothing can prove that it is not the newest
+    /// when a whole log of then lies under it.
+    fn state_of_the_old_copy(&self) -> Option<State> {
+        let old = self.old_copy.as_ref()?;
+        let disks = (&old.store.fork(), &self.store_fault);
+        let mut member = boot::open(&old.disk.fork(), disks, &self.settings, self.now).ok()?;
+        for _ in 0..100 {
+            member.turn().ok()?;
+            member.perform_flush().ok()?;
+            member.report_flush().ok()?;
+        }
+        member.state().ok()
+    }
+
+    /// Now and then the disks are copied, to be put back later.
+    pub fn copy_disks(&mut self) {
+        if self.random.chance(1, 3) || self.old_copy.is_none() {
+            self.old_copy = Some(OldCopy {
+                disk: self.disk.fork(),
+                store: self.store_disk.fork(),
+            });
+        }
+    }
+}
