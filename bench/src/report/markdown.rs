@@ -18,7 +18,46 @@ const SHOWN: [Quantity; 9] = [
     Quantity::ClientShare,
 ];
 
+/// Work whose cost is followed over sizes, with the names that its lines end in.
+const CURVES: [(&str, [&str; 3]); 7] = [
+    ("put", ["10k", "100k", "1m"]),
+    ("get", ["10k", "100k", "1m"]),
+    ("count", ["10k", "100k", "1m"]),
+    ("page", ["10k", "100k", "1m"]),
+    ("watch", ["10k", "100k", "1m"]),
+    ("put-beside", ["1k", "10k", "100k"]),
+    ("watch-beside", ["1k", "10k", "100k"]),
+];
+
 impl Report {
+    /// How cost grows; nothing when the lines about it were not run.
+    fn growth(&self) -> String {
+        let mut rows = String::new();
+        for (work, sizes) in CURVES {
+            for quantity in [Quantity::ServerCpu, Quantity::Median] {
+                for (name, store) in [("etcd", &self.etcd), ("Sternpost", &self.sternpost)] {
+                    let figures = sizes.map(|size| {
+                        let line = format!("{work}-{size}");
+                        let summary = store.summary(&line, quantity);
+                        summary.map(|summary| summary.median)
+                    });
+                    if figures.iter().all(Option::is_none) {
+                        continue;
+                    }
+                    let cells = figures.map(shown).join(" | ");
+                    let (sizes, quantity) = (sizes.join(", "), quantity.label());
+                    let row = format!("| {work} ({sizes}) | {quantity} | {name} | {cells} |\n");
+                    rows.push_str(&row);
+                }
+            }
+        }
+        if rows.is_empty() {
+            return rows;
+        }
+        let head = "\nHow cost grows:\n\n| Work | Quantity | Store | least | middle | most |\n";
+        format!("{head}|---|---|---|---:|---:|---:|\n{rows}")
+    }
+
     /// Head, targets and all lines.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
@@ -70,6 +109,8 @@ impl Report {
             });
             append(&format!("| {} | {} |", line.name, cells.join(" | ")));
         }
+        text.push_str(&self.growth());
+        let mut append = |line: &str| writeln!(text, "{line}").expect("a string takes all text");
         for line in self.lines() {
             for note in self.notes(line) {
                 append(&format!("\n{}: {note}.", line.name));

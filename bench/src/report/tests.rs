@@ -76,6 +76,22 @@ fn a_line_with_errors_judges_nothing() {
 }
 
 #[test]
+fn curves_and_the_flush_stand_beside_their_lines() {
+    let mut grown = report(store(&[100], 0), store(&[400], 0));
+    assert!(!grown.markdown().contains("How cost grows"));
+    for line in ["put-10k", "put-1m"] {
+        grown.sternpost.measurements.push(measure(line, 10, 0));
+    }
+    let row = "| put (10k, 100k, 1m) | server CPU us/op | Sternpost | 100000 | - | 100000 |";
+    assert!(grown.markdown().contains(row), "{}", grown.markdown());
+    let mut alone = measure("put-1", 10, 0);
+    alone.p50_us = Some(500.0);
+    grown.sternpost.measurements.push(alone);
+    let note = "the raw flush has a median of 0.20 ms; above it: etcd -, sternpost 0.30";
+    assert!(grown.text().contains(note), "{}", grown.text());
+}
+
+#[test]
 fn a_run_that_was_made_smaller_judges_nothing() {
     let mut small = report(store(&[100], 0), store(&[400], 0));
     small.scale_down = 10;

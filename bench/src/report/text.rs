@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Outcome, Report, Row, Store, Summary, Verdict, figure, shown};
-use crate::lines::Line;
+use crate::lines::{Line, Work};
 use crate::measurement::{Measurement, Quantity};
 
 impl Report {
@@ -119,7 +119,27 @@ impl Report {
                 ));
             }
         }
+        notes.extend(self.beside_flush(line));
         notes
+    }
+
+    /// How far above the raw flush the puts of one client are: the disk's share of them.
+    fn beside_flush(&self, line: &Line) -> Option<String> {
+        let is_alone = matches!(
+            line.work,
+            Work::Put { clients: 1 } | Work::PutOverHistory { .. }
+        );
+        let flush = self.flush().filter(|_| is_alone)?;
+        let above = |store: &Store| {
+            let median = store.summary(line.name, Quantity::Median)?.median;
+            Some(median - flush.median)
+        };
+        Some(format!(
+            "the raw flush has a median of {} ms; above it: etcd {}, sternpost {}",
+            figure(flush.median),
+            shown(above(&self.etcd)),
+            shown(above(&self.sternpost))
+        ))
     }
 }
 
