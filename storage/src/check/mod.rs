@@ -135,7 +135,8 @@ pub fn run(
     };
     require_ours(found, directory)?;
     let _lock = layout::lock(directory)?;
-    let store = report.take(FjallStore::open(&directory.join(layout::CHECKPOINT)))?;
+    let store = report.take(FjallStore::open_existing(vfs, directory))?;
+    let store = store.flatten();
     let store = store.as_ref().map(|store| store as &dyn CheckpointStore);
     check(vfs, directory, store, &mut report, progress)?;
     Ok(report)
@@ -184,6 +185,9 @@ fn check(
         (known.applied_index, known.applied_term)
     });
     let log = check_log(vfs, directory, applied, report, progress)?;
+    if manifest.is_none() && report.is_clean() {
+        check_founded(directory, store, log.as_ref(), report)?;
+    }
     if let Some(manifest) = &manifest {
         check_segments(directory, manifest, log.as_ref(), report);
         if let Some(store) = store {
@@ -199,11 +203,8 @@ fn check_manifest(
     report: &mut Report,
 ) -> Result<Option<Manifest>, Fatal> {
     let path = directory.join(layout::MANIFEST);
-    let Some(read) = report.take(Manifest::read_unsynced(vfs, directory))? else {
-        return Ok(None);
-    };
-    let Some(manifest) = read else {
-        report.add(path, 0, "there is no manifest");
+    let read = report.take(Manifest::read_unsynced(vfs, directory))?;
+    let Some(manifest) = read.flatten() else {
         return Ok(None);
     };
     report.manifest_sequence = Some(manifest.sequence);
@@ -216,6 +217,29 @@ fn check_manifest(
         report.add(path, 0, detail);
     }
     Ok(Some(manifest))
+}
+
+/// A directory without a manifest is one whose founding was cut short: it holds nothing.
+fn check_founded(
+    directory: &Path,
+    store: Option<&dyn CheckpointStore>,
+    log: Option<&Verified>,
+    report: &mut Report,
+) -> Result<(), Fatal> {
+    let mut records = false;
+    if let Some(store) = store {
+        let visited = store.visit_index(&mut |_| {
+            records = true;
+            Ok(())
+        });
+        report.take(visited)?;
+    }
+    if records || log.is_some() {
+        let detail = "there is no manifest, but a log or records that it would name; \
+                      restore the file or the whole directory from a copy";
+        report.add(directory.join(layout::MANIFEST), 0, detail);
+    }
+    Ok(())
 }
 
 fn check_log(

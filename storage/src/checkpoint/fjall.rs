@@ -126,6 +126,26 @@ impl FjallStore {
         }
     }
 
+    /// Opens the store of a data directory for who only looks: None where a start
+    /// would make it anew.
+    ///
+    /// # Errors
+    /// As [`FjallStore::open_or_create`].
+    pub(crate) fn open_existing(
+        vfs: &dyn Vfs,
+        data_directory: &Path,
+    ) -> Result<Option<Self>, Fatal> {
+        let directory = data_directory.join(layout::CHECKPOINT);
+        match Manifest::read_unsynced(vfs, data_directory) {
+            Ok(None) => require_recordless(&directory).map(|()| None),
+            Ok(Some(manifest)) if manifest.names_nothing() => match Self::open(&directory) {
+                Err(Fatal::Corruption { .. }) => Ok(None),
+                other => other.map(Some),
+            },
+            Ok(Some(_)) | Err(_) => Self::open(&directory).map(Some),
+        }
+    }
+
     fn open_database(directory: &Path) -> Result<Self, Fatal> {
         let fatal = |error| from_fjall("open", directory, error);
         let database = Database::builder(directory)

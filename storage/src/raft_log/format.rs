@@ -130,15 +130,16 @@ impl SegmentHeader {
         if part(block, 0, 8) != SEGMENT_MAGIC {
             return Err(BadHeader::NotOurs);
         }
+        // Before the version is believed, so that a flip in it is not taken for a newer one.
+        if get_u32(block, 12) != Self::block_checksum(block) {
+            return Err(BadHeader::Damaged);
+        }
         let version = get_u32(block, 8);
         if version > FORMAT_VERSION {
             return Err(BadHeader::NewerFormat(version));
         }
         let flags = get_u32(block, 20);
-        if version != FORMAT_VERSION
-            || get_u32(block, 12) != Self::block_checksum(block)
-            || flags & !(FLAG_RECYCLED | FLAG_PREVIOUS) != 0
-        {
+        if version != FORMAT_VERSION || flags & !(FLAG_RECYCLED | FLAG_PREVIOUS) != 0 {
             return Err(BadHeader::Damaged);
         }
         Ok(SegmentHeader {

@@ -240,6 +240,8 @@ fn a_newer_format_is_refused_before_any_write() {
     let file = path.join("0000000001.segment");
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[8] = 2;
+    let crc = crc32fast::hash(&[&bytes[..12], &bytes[16..4096]].concat());
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
     std::fs::write(&file, &bytes).unwrap();
     std::fs::write(path.join("0000000009.filling"), b"half").unwrap();
     let error = open(Arc::new(RealVfs), &path, START).unwrap_err();

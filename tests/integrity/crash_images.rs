@@ -1,0 +1,249 @@
+//! Crash images of a whole data directory: the power goes before, within and after every
+//! file operation of seeded runs (groups, rolls, checkpoints, cleaning, recycling, restarts),
+//! and between the steps of the checkpoint store. Each image is checked offline, opened,
+//! compared with the answered writes, and cut once more.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use storage::check;
+use storage::checkpoint::layout::{self, DataDirectory};
+use storage::checkpoint::{CheckpointStore, ColdReader, ModelDisk, ModelStore, ValueVisitor};
+use storage::error::Fatal;
+use storage::types::{RecordMeta, Revision};
+use storage::vfs::Vfs;
+use storage::vfs::sim::{CutPoint, OperationKind, SimDisk, SplitMix64};
+
+use crate::amount;
+use crate::member::{Member, Planned, directory, plan};
+
+const POINTS: [CutPoint; 3] = [CutPoint::Before, CutPoint::Within, CutPoint::After];
+const COMMANDS: u64 = 60;
+const STEPS: u64 = 40;
+/// A directory that nothing lies in: syncing it is a step that the power can go at.
+const STEP: &str = "/steps";
+
+/// A model store each of whose steps is one more operation of the disk.
+#[derive(Debug)]
+struct SteppedStore {
+    disk: SimDisk,
+    inner: ModelStore,
+}
+
+impl SteppedStore {
+    fn open(disk: &SimDisk, model: &ModelDisk) -> Box<dyn CheckpointStore> {
+        Box::new(SteppedStore {
+            disk: disk.clone(),
+            inner: ModelStore::open(model),
+        })
+    }
+
+    fn step(&self) -> Result<(), Fatal> {
+        let stepped = self.disk.sync_dir(STEP.as_ref());
+        stepped.map_err(|error| Fatal::io("step", STEP, error))
+    }
+}
+
+impl CheckpointStore for SteppedStore {
+    fn ingest_index(
+        &mut self,
+        records: &[Arc<RecordMeta>],
+        between: &mut dyn FnMut(),
+    ) -> Result<(), Fatal> {
+        for part in records.chunks(8) {
+            self.inner.ingest_index(part, between)?;
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn ingest_values(
+        &mut self,
+        values: &[(Revision, Bytes)],
+        between: &mut dyn FnMut(),
+    ) -> Result<(), Fatal> {
+        for part in values.chunks(4) {
+            self.inner.ingest_values(part, between)?;
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn remove_index(
+        &mut self,
+        revisions: &[Revision],
+        between: &mut dyn FnMut(),
+    ) -> Result<(), Fatal> {
+        for part in revisions.chunks(4) {
+            self.inner.remove_index(part, between)?;
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn remove_values(
+        &mut self,
+        revisions: &[Revision],
+        between: &mut dyn FnMut(),
+    ) -> Result<(), Fatal> {
+        for part in revisions.chunks(4) {
+            self.inner.remove_values(part, between)?;
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), Fatal> {
+        self.step()?;
+        self.inner.sync()
+    }
+
+    fn visit_index(
+        &self,
+        visit: &mut dyn FnMut(RecordMeta) -> Result<(), Fatal>,
+    ) -> Result<(), Fatal> {
+        self.inner.visit_index(visit)
+    }
+
+    fn visit_values(&self, visit: &mut ValueVisitor<'_>) -> Result<(), Fatal> {
+        self.inner.visit_values(visit)
+    }
+
+    fn reader(&self) -> ColdReader {
+        self.inner.reader()
+    }
+
+    fn path(&self) -> PathBuf {
+        self.inner.path()
+    }
+}
+
+/// What a run did until the power went.
+#[derive(Debug, Default)]
+struct Reach {
+    answered: u64,
+    checkpoints: u64,
+    restarts: u64,
+    rolls: u64,
+    recycled: u64,
+}
+
+fn open(disk: &SimDisk, model: &ModelDisk) -> Result<Member, Fatal> {
+    let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+    Member::open(&vfs, &directory(), SteppedStore::open(disk, model))
+}
+
+fn run(
+    disk: &SimDisk,
+    model: &ModelDisk,
+    plan: &[Planned],
+    seed: u64,
+    reach: &mut Reach,
+) -> Result<(), Fatal> {
+    let step = |error| Fatal::io("create", STEP, error);
+    disk.create_dir_all(STEP.as_ref()).map_err(step)?;
+    let mut random = SplitMix64(seed);
+    let mut process = disk.clone();
+    let mut member = open(&process, model)?;
+    for _ in 0..STEPS {
+        match random.below(12) {
+            0 | 1 => {
+                while random.chance(2, 3) && member.purge(3) {}
+                member.checkpoint(random.chance(2, 3))?;
+                reach.checkpoints += 1;
+            }
+            2 => while member.purge(4) {},
+            3 => {
+                if let Some(job) = member.log.spare_job() {
+                    member.log.add_spare(job.perform()?);
+                    reach.recycled += 1;
+                }
+            }
+            4 if random.chance(1, 3) => {
+                process = process.kill();
+                member = open(&process, model)?;
+                reach.restarts += 1;
+            }
+            5 => {
+                if let Some(group) = member.log.proof_group()? {
+                    group.perform()?;
+                    member.log.flushed(group.number());
+                }
+            }
+            _ => {
+                let before = member.log.segments().last().map(|info| info.number);
+                member.write(plan, 1 + random.below(4))?;
+                let after = member.log.segments().last().map(|info| info.number);
+                reach.rolls += u64::from(before != after);
+            }
+        }
+        reach.answered = member.applied();
+    }
+    Ok(())
+}
+
+/// Checks, opens, compares, cuts once more.
+fn check_image(disk: &SimDisk, model: &ModelDisk, plan: &[Planned], answered: u64, what: &str) {
+    let mut dice = SplitMix64(answered ^ disk.operation_count() as u64);
+    let image = disk.power_cut(dice.next_u64());
+    model.power_cut(&mut || dice.chance(1, 2));
+    let known = layout::recognise(&image, &directory()).unwrap();
+    if matches!(known, DataDirectory::Ours(_)) {
+        let store = ModelStore::open(model);
+        let report = check::run_with(&image, &directory(), &store, &mut |_| ());
+        let report = report.unwrap_or_else(|error| panic!("{what}: check: {error}"));
+        assert_eq!(report.findings, [], "{what}");
+    }
+    image.create_dir_all(STEP.as_ref()).unwrap();
+    let member = open(&image, model).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let found = member.applied();
+    assert!(
+        found >= answered,
+        "{what}: {found} of {answered} answered writes are there"
+    );
+    member.verify(plan, what);
+    drop(member);
+    let again = image.power_cut(dice.next_u64());
+    model.power_cut(&mut || dice.chance(1, 2));
+    again.create_dir_all(STEP.as_ref()).unwrap();
+    let member = open(&again, model).unwrap_or_else(|error| panic!("{what}, again: {error}"));
+    assert_eq!(member.applied(), found, "{what}: what was read is gone");
+    member.verify(plan, what);
+}
+
+#[test]
+fn every_crash_image_opens_with_every_answered_write_and_checks_clean() {
+    let wanted = amount("INTEGRITY_IMAGES", 5000);
+    let (mut images, mut seeds) = (0, 0);
+    let mut reach = Reach::default();
+    while images < wanted {
+        let plan = plan(seeds, COMMANDS);
+        let whole = SimDisk::new(seeds);
+        run(&whole, &ModelDisk::default(), &plan, seeds, &mut reach).unwrap();
+        for at in 0..whole.operation_count() {
+            for point in POINTS {
+                let (disk, model) = (SimDisk::new(seeds), ModelDisk::default());
+                disk.cut_at(at, point);
+                let mut until = Reach::default();
+                let ended = run(&disk, &model, &plan, seeds, &mut until);
+                let kind = whole.operations()[at].kind;
+                let what = format!("seed {seeds}, operation {at} ({kind:?}), {point:?}");
+                assert!(ended.is_err() && disk.is_dead(), "{what}: no cut");
+                check_image(&disk, &model, &plan, until.answered, &what);
+                images += 1;
+            }
+        }
+        for kind in [
+            OperationKind::Rename,
+            OperationKind::Sync,
+            OperationKind::Create,
+        ] {
+            assert!(whole.count(kind) > 0, "seed {seeds}: no {kind:?}");
+        }
+        seeds += 1;
+    }
+    eprintln!("crash images: {images} of {seeds} seeds; in whole runs {reach:?}");
+    assert!(reach.checkpoints > 10 && reach.restarts > 5 && reach.rolls > 5);
+    assert!(reach.recycled > 5);
+}
