@@ -15,6 +15,8 @@
 )]
 
 mod crash_images;
+mod file_bytes;
+mod fjall_bytes;
 mod log_bytes;
 mod log_image;
 mod member;
