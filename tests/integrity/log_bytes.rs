@@ -2,7 +2,7 @@
 //! process reads after a kill, which stays through a power cut.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage::raft_log::{LogEntry, LogOptions, RaftLog};
@@ -38,8 +38,8 @@ impl Tally {
 
 type Changes = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
-fn one(path: &PathBuf, bytes: Vec<u8>) -> Changes {
-    Changes::from([(path.clone(), Some(bytes))])
+fn one(path: &Path, bytes: Vec<u8>) -> Changes {
+    Changes::from([(path.to_path_buf(), Some(bytes))])
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn cut(whole: &[u8], length: usize, rest: Rest) -> Vec<u8> {
         Rest::Zeros => bytes[length..].fill(0),
         Rest::Garbage => {
             for (at, byte) in bytes.iter_mut().enumerate().skip(length) {
-                *byte = (at * 131 >> 3) as u8 ^ 0x5A;
+                *byte = ((at * 131) >> 3) as u8 ^ 0x5A;
             }
         }
     }

@@ -50,7 +50,7 @@ pub fn plan(seed: u64, length: u64) -> Vec<Planned> {
         live: live.clone(),
     }];
     for index in 1..=length {
-        let command = draw(&mut random, machine.mvcc().current_revision(), index);
+        let command = draw(&mut random, &machine, index);
         match &command {
             Command::Put(put) => {
                 live.insert(put.key.to_vec(), put.value.clone());
@@ -84,14 +84,15 @@ pub fn plan(seed: u64, length: u64) -> Vec<Planned> {
     all
 }
 
-fn draw(random: &mut SplitMix64, revision: i64, index: u64) -> Command {
+fn draw(random: &mut SplitMix64, machine: &StateMachine, index: u64) -> Command {
+    let target = machine.mvcc().current_revision() - 1;
     let key = Bytes::from(format!("/registry/pods/default/{}", random.below(12)));
     match random.below(16) {
-        0 if revision > 8 => Command::Compact {
-            revision: revision - 1,
-        },
+        0 if target > machine.mvcc().compacted_revision().max(6) => {
+            Command::Compact { revision: target }
+        }
         1 => Command::LeaseGrant {
-            lease: LeaseId(1000 + index as i64),
+            lease: LeaseId(1000 + index.cast_signed()),
             ttl_seconds: 60,
         },
         2 | 3 => Command::DeleteRange(DeleteRange {

@@ -135,11 +135,35 @@ pub fn run(
     };
     require_ours(found, directory)?;
     let _lock = layout::lock(directory)?;
-    let store = report.take(FjallStore::open_existing(vfs, directory))?;
-    let store = store.flatten();
+    let store = open_store(vfs, directory, &mut report)?;
     let store = store.as_ref().map(|store| store as &dyn CheckpointStore);
     check(vfs, directory, store, &mut report, progress)?;
     Ok(report)
+}
+
+/// Opens the checkpoint store once its files are found whole; None where that was reported
+/// or where there is none yet.
+fn open_store(
+    vfs: &dyn Vfs,
+    directory: &Path,
+    report: &mut Report,
+) -> Result<Option<FjallStore>, Fatal> {
+    let path = directory.join(layout::CHECKPOINT);
+    let named = Manifest::read_unsynced(vfs, directory);
+    let is_needed =
+        !matches!(&named, Ok(known) if known.as_ref().is_none_or(Manifest::names_nothing));
+    if is_needed {
+        let before = report.findings.len();
+        FjallStore::verify_files(&path, &mut |defect| {
+            report.take::<()>(Err(defect)).map(|_| ())
+        })?;
+        if report.findings.len() > before {
+            return Ok(None);
+        }
+    }
+    Ok(report
+        .take(FjallStore::open_existing(vfs, directory))?
+        .flatten())
 }
 
 /// Checks a data directory whose checkpoint store the caller has opened, for

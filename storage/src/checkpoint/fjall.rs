@@ -29,6 +29,7 @@ use crate::types::{RecordMeta, Revision};
 use crate::vfs::Vfs;
 
 use super::codec::Malformed;
+use super::fjall_files::{Depth, verify_tree};
 use super::layout;
 use super::manifest::Manifest;
 use super::record;
@@ -55,6 +56,8 @@ const KEYSPACES_DIRECTORY: &str = "keyspaces";
 const DATABASE_MARKER: &str = "version";
 const TREE_MARKER: &str = "current";
 const TABLES_DIRECTORY: &str = "tables";
+/// The trees: fjall's own, then `index` and `cold` as they were created.
+const TREES: [&str; 3] = ["0", "1", "2"];
 
 /// The store on fjall.
 pub struct FjallStore {
@@ -144,6 +147,21 @@ impl FjallStore {
             },
             Ok(Some(_)) | Err(_) => Self::open(&directory).map(Some),
         }
+    }
+
+    /// Reads every byte of the present tables of all trees and hands each defect over.
+    ///
+    /// # Errors
+    /// I/O errors, and what `found` returns.
+    pub(crate) fn verify_files(
+        directory: &Path,
+        found: &mut dyn FnMut(Fatal) -> Result<(), Fatal>,
+    ) -> Result<(), Fatal> {
+        let keyspaces = directory.join(KEYSPACES_DIRECTORY);
+        for tree in TREES {
+            verify_tree(&keyspaces.join(tree), Depth::Content, found)?;
+        }
+        Ok(())
     }
 
     fn open_database(directory: &Path) -> Result<Self, Fatal> {
@@ -361,11 +379,11 @@ impl fmt::Debug for FjallReader {
 }
 
 /// Refuses a store of which a part is missing: the database's marker, or one of
-/// the trees (0 is fjall's own, then `index` and `cold` as they were created).
+/// the trees.
 fn require_complete(directory: &Path) -> Result<(), Fatal> {
     let keyspaces = directory.join(KEYSPACES_DIRECTORY);
     let mut required = vec![directory.join(DATABASE_MARKER)];
-    required.extend(["0", "1", "2"].map(|number| keyspaces.join(number).join(TREE_MARKER)));
+    required.extend(TREES.map(|number| keyspaces.join(number).join(TREE_MARKER)));
     for path in required {
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() && metadata.len() > 0 => {}
@@ -386,6 +404,11 @@ fn require_complete(directory: &Path) -> Result<(), Fatal> {
             let detail = "an unknown directory inside the checkpoint store; move it away";
             return Err(Fatal::refused(entry.path(), detail));
         }
+    }
+    // The load reads the whole index anyway; cold values are verified when they are read.
+    let depths = [Depth::Content, Depth::Content, Depth::Presence];
+    for (tree, depth) in TREES.into_iter().zip(depths) {
+        verify_tree(&keyspaces.join(tree), depth, &mut Err)?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod checkpointer;
 mod codec;
 mod digest;
 mod fjall;
+mod fjall_files;
 pub mod layout;
 mod load;
 mod manifest;
