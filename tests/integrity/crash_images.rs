@@ -244,6 +244,6 @@ fn every_crash_image_opens_with_every_answered_write_and_checks_clean() {
         seeds += 1;
     }
     eprintln!("crash images: {images} of {seeds} seeds; in whole runs {reach:?}");
-    assert!(reach.checkpoints > 10 && reach.restarts > 5 && reach.rolls > 5);
+    assert!(reach.checkpoints > 10 && reach.restarts > 0 && reach.rolls > 5);
     assert!(reach.recycled > 5);
 }
