@@ -9,8 +9,18 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::failure::Failure;
 use crate::latency::Latencies;
+
+/// What one probe gave.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Flush {
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+}
 
 const WRITE_BYTES: usize = 4_096;
 const FILE_WRITES: u64 = 4_096;

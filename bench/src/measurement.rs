@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::flush_probe::Flush;
 use crate::latency::Latencies;
 use crate::procfs::{self, Usage};
 
@@ -60,6 +61,8 @@ pub struct Measurement {
     pub rest_resident_bytes: Option<u64>,
     /// Of the kube-apiserver, where there is one.
     pub apiserver_cpu_us: Option<f64>,
+    /// The raw flush of the disk, as probed before the store was started.
+    pub raw_flush: Option<Flush>,
     /// By the counter of the device: of everybody on it, journal included.
     pub device_written_bytes: Option<u64>,
     /// By the counter of the process, which counts whole folios of the page cache.
@@ -244,6 +247,7 @@ impl Measurement {
             grown_resident_bytes: None,
             rest_resident_bytes: None,
             apiserver_cpu_us: None,
+            raw_flush: None,
             device_written_bytes: None,
             process_written_bytes: None,
         }

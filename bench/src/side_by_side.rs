@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::failure::Failure;
-use crate::flush_probe;
+use crate::flush_probe::{self, Flush};
 use crate::lines::{self, Line, Session, Settings, Stage};
 use crate::machine::Machine;
 use crate::measurement::Measurement;
 use crate::process::Launch;
 use crate::progress::Progress;
-use crate::report::{Flush, Report, Store};
+use crate::report::{Report, Store};
 
 /// Fewer rounds tell nothing of the spread.
 pub const ROUNDS_MIN: usize = 3;
@@ -66,13 +66,18 @@ pub async fn run(
     };
     for round in 1..=comparison.rounds {
         for is_etcd in [true, false] {
-            report.flushes.extend(probe(&comparison.directory)?);
+            let flush = probe(&comparison.directory)?;
+            report.flushes.extend(flush);
             let store = if is_etcd {
                 &mut report.etcd
             } else {
                 &mut report.sternpost
             };
+            let known = store.measurements.len();
             one_store(comparison, store, is_etcd, round, &mut progress).await?;
+            for measurement in store.measurements.iter_mut().skip(known) {
+                measurement.raw_flush = flush;
+            }
         }
         keep(&report)?;
     }

@@ -14,6 +14,7 @@ pub use text::single;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::flush_probe::Flush;
 use crate::lines::{LINES, Line};
 use crate::machine::Machine;
 use crate::measurement::{Measurement, Quantity};
@@ -30,14 +31,6 @@ pub struct Report {
     pub sternpost: Store,
     /// The raw flush of the disk, probed before each store's round.
     pub flushes: Vec<Flush>,
-}
-
-/// One probe of the raw flush.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Flush {
-    pub p50_ms: f64,
-    pub p99_ms: f64,
-    pub max_ms: f64,
 }
 
 /// One store's runs of all lines.
@@ -178,7 +171,13 @@ impl Report {
         all.all(|one| one.errors == 0)
     }
 
-    /// The median of the raw flush over its probes.
+    /// The raw flushes of the runs that a line was part of.
+    fn flushes_beside(&self, line: &str) -> Vec<Flush> {
+        let all = self.etcd.of(line).chain(self.sternpost.of(line));
+        all.filter_map(|one| one.raw_flush).collect()
+    }
+
+    /// The median of the raw flush over all probes.
     fn flush(&self) -> Option<Summary> {
         summarise(self.flushes.iter().map(|flush| flush.p50_ms).collect())
     }
@@ -193,7 +192,7 @@ impl Report {
             let sternpost = self.sternpost.summary(line.name, quantity);
             let ratio = etcd.zip(sternpost).map(|(a, b)| b.median / a.median);
             let own = targets.iter().filter(|target| target.quantity == quantity);
-            let judged = own.map(|target| self.judge(*target, etcd, sternpost, with_errors));
+            let judged = own.map(|target| self.judge(line, *target, etcd, sternpost, with_errors));
             Row {
                 line,
                 quantity,
@@ -210,6 +209,7 @@ impl Report {
 
     fn judge(
         &self,
+        line: &Line,
         target: Target,
         etcd: Option<Summary>,
         sternpost: Option<Summary>,
@@ -218,12 +218,14 @@ impl Report {
         let median = |summary: Option<Summary>| summary.map(|summary| summary.median);
         let other = target.bound.other_line();
         let other_errors = other.is_some_and(|line| self.sternpost.errors(line).0 > 0);
+        let flushes = self.flushes_beside(line.name);
+        let flush = summarise(flushes.iter().map(|flush| flush.p50_ms).collect());
         let figures = Figures {
             etcd: median(etcd),
             sternpost: median(sternpost),
             other_line: median(other.and_then(|o| self.sternpost.summary(o, target.quantity))),
-            flush_median_ms: median(self.flush()),
-            flush_longest_ms: self.flushes.iter().map(|f| f.max_ms).reduce(f64::max),
+            flush_median_ms: median(flush),
+            flush_longest_ms: flushes.iter().map(|flush| flush.max_ms).reduce(f64::max),
         };
         let judges = !with_errors && !other_errors && self.scale_down == 1;
         let outcome = match target.is_met(figures).filter(|_| judges) {

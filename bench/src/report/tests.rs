@@ -86,9 +86,21 @@ fn curves_and_the_flush_stand_beside_their_lines() {
     assert!(grown.markdown().contains(row), "{}", grown.markdown());
     let mut alone = measure("put-1", 10, 0);
     alone.p50_us = Some(500.0);
+    alone.raw_flush = Some(Flush {
+        p50_ms: 0.2,
+        p99_ms: 0.4,
+        max_ms: 0.6,
+    });
     grown.sternpost.measurements.push(alone);
     let note = "the raw flush has a median of 0.20 ms; above it: etcd -, sternpost 0.30";
     assert!(grown.text().contains(note), "{}", grown.text());
+    // The flush that counts is that of the line's own run, not of a report joined to it.
+    assert_eq!(grown.verdict().missed, 1, "{}", grown.text());
+    assert!(
+        grown.text().contains("missed: put-1, p50 ms: 0.30"),
+        "{}",
+        grown.text()
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Outcome, Report, Row, Store, Summary, Verdict, figure, shown};
+use super::{Outcome, Report, Row, Store, Summary, Verdict, figure, shown, summarise};
 use crate::lines::{Line, Work};
 use crate::measurement::{Measurement, Quantity};
 
@@ -129,7 +129,8 @@ impl Report {
             line.work,
             Work::Put { clients: 1 } | Work::PutOverHistory { .. }
         );
-        let flush = self.flush().filter(|_| is_alone)?;
+        let flushes = self.flushes_beside(line.name).into_iter();
+        let flush = summarise(flushes.map(|flush| flush.p50_ms).collect()).filter(|_| is_alone)?;
         let above = |store: &Store| {
             let median = store.summary(line.name, Quantity::Median)?.median;
             Some(median - flush.median)
