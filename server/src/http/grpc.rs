@@ -63,12 +63,18 @@ fn percent_encoded(message: &str) -> String {
     message.bytes().map(encode).collect()
 }
 
+/// True for a request of gRPC, whatever its messages are written in.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// What grpc-go says of a path that nobody serves.
-fn unknown(path: &str, metrics: &Metrics) -> String {
+pub fn unknown_method(path: &str, has_service: impl Fn(&str) -> bool) -> String {
     let name = path.strip_prefix('/').unwrap_or(path);
     match name.rsplit_once('/') {
         None => format!("malformed method name: {path:?}"),
-        Some((service, method)) if metrics.grpc.has_service(service) => {
+        Some((service, method)) if has_service(service) => {
             format!("unknown method {method} for service {service}")
         }
         Some((service, _)) => format!("unknown service {service}"),
@@ -89,16 +95,15 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let content_type = request.headers().get(header::CONTENT_TYPE);
-        let is_grpc =
-            content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        let is_grpc = is_grpc(request.headers());
         let place = if is_grpc {
             self.metrics.grpc.place(request.uri().path())
         } else {
             None
         };
         if is_grpc && place.is_none() {
-            let message = unknown(request.uri().path(), &self.metrics);
+            let has_service = |service: &str| self.metrics.grpc.has_service(service);
+            let message = unknown_method(request.uri().path(), has_service);
             return FrontFuture {
                 inner: None,
                 call: None,

@@ -16,10 +16,12 @@ use tonic::Status;
 use tower::ServiceExt;
 
 use super::grpc::{
-    BodySender, MessageStream, empty_status, frame_message, read_unary, streaming, unary,
+    BodySender, Incoming, MessageStream, deflated, empty_status, frame_message, is_gzip, read_one,
+    read_unary, streaming, unary,
 };
 use super::status::invalid;
 use super::{Context, cluster, health, kv, lease, maintenance, range, slow, snapshot};
+use crate::http::{is_grpc, unknown_method};
 use crate::metrics::{GrpcMethod, MethodKind};
 use crate::runtime::Rejected;
 
@@ -109,12 +111,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
-        let is_grpc = content_type
-            .as_ref()
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        let is_grpc = is_grpc(request.headers());
         let request = request.map(Body::new);
         if is_grpc {
+            let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
             let context = self.grpc.context.clone();
             // Answered in the client's own words for the same encoding.
             Box::pin(async move {
@@ -146,7 +146,12 @@ async fn serve(context: Context, request: Request<Body>) -> Response<Body> {
     }
     let slow_request = context.options.slow_request;
     let began = Instant::now();
-    let call = dispatch(context, head.uri.path(), body, limit);
+    let incoming = Incoming {
+        body,
+        gzip: is_gzip(&head.headers),
+        bytes_max: context.options.receive_bytes_max(),
+    };
+    let call = dispatch(context, head.uri.path(), incoming, limit);
     let response = match limit {
         None => call.await,
         Some(Duration::ZERO) => empty_status(deadline_exceeded()),
@@ -157,7 +162,7 @@ async fn serve(context: Context, request: Request<Body>) -> Response<Body> {
         },
     };
     slow::log_slow_unary(slow_request, &head, &response, began.elapsed());
-    response
+    deflated(response, &head.headers)
 }
 
 fn deadline_exceeded() -> Status {
@@ -167,63 +172,63 @@ fn deadline_exceeded() -> Status {
 async fn dispatch(
     context: Context,
     path: &str,
-    body: Body,
+    incoming: Incoming,
     limit: Option<Duration>,
 ) -> Response<Body> {
     match path {
-        "/etcdserverpb.KV/Range" => match read(&context, body).await {
+        "/etcdserverpb.KV/Range" => match read_unary(incoming).await {
             Ok(request) => timed_range(&context, request).await,
             Err(status) => empty_status(status),
         },
-        "/etcdserverpb.KV/RangeStream" => match read(&context, body).await {
+        "/etcdserverpb.KV/RangeStream" => match read_one(incoming).await {
             Ok(request) => range::range_stream(&context, request).await,
             Err(status) => empty_status(status),
         },
-        "/etcdserverpb.KV/Put" => one(&context, body, kv::put).await,
-        "/etcdserverpb.KV/DeleteRange" => one(&context, body, kv::delete_range).await,
-        "/etcdserverpb.KV/Txn" => one(&context, body, kv::txn).await,
-        "/etcdserverpb.KV/Compact" => one(&context, body, kv::compact).await,
+        "/etcdserverpb.KV/Put" => one(&context, incoming, kv::put).await,
+        "/etcdserverpb.KV/DeleteRange" => one(&context, incoming, kv::delete_range).await,
+        "/etcdserverpb.KV/Txn" => one(&context, incoming, kv::txn).await,
+        "/etcdserverpb.KV/Compact" => one(&context, incoming, kv::compact).await,
         "/etcdserverpb.Watch/Watch" => {
-            let requests = MessageStream::new(body, context.options.receive_bytes_max());
+            let requests = MessageStream::new(incoming);
             let options = context.options.watch();
             spawned(limit, |sender| {
                 crate::watch::serve(requests, sender, context.handle, options)
             })
         }
-        "/etcdserverpb.Lease/LeaseGrant" => one(&context, body, lease::grant).await,
-        "/etcdserverpb.Lease/LeaseRevoke" => one(&context, body, lease::revoke).await,
+        "/etcdserverpb.Lease/LeaseGrant" => one(&context, incoming, lease::grant).await,
+        "/etcdserverpb.Lease/LeaseRevoke" => one(&context, incoming, lease::revoke).await,
         "/etcdserverpb.Lease/LeaseKeepAlive" => {
-            let requests = MessageStream::new(body, context.options.receive_bytes_max());
+            let requests = MessageStream::new(incoming);
             spawned(limit, |sender| lease::keep_alive(context, requests, sender))
         }
-        "/etcdserverpb.Lease/LeaseTimeToLive" => one(&context, body, lease::time_to_live).await,
-        "/etcdserverpb.Lease/LeaseLeases" => one(&context, body, lease::leases).await,
-        "/etcdserverpb.Cluster/MemberList" => one(&context, body, cluster::member_list).await,
-        "/etcdserverpb.Maintenance/Alarm" => one(&context, body, maintenance::alarm).await,
-        "/etcdserverpb.Maintenance/Status" => one(&context, body, maintenance::status).await,
+        "/etcdserverpb.Lease/LeaseTimeToLive" => one(&context, incoming, lease::time_to_live).await,
+        "/etcdserverpb.Lease/LeaseLeases" => one(&context, incoming, lease::leases).await,
+        "/etcdserverpb.Cluster/MemberList" => one(&context, incoming, cluster::member_list).await,
+        "/etcdserverpb.Maintenance/Alarm" => one(&context, incoming, maintenance::alarm).await,
+        "/etcdserverpb.Maintenance/Status" => one(&context, incoming, maintenance::status).await,
         "/etcdserverpb.Maintenance/Defragment" => {
-            one(&context, body, maintenance::defragment).await
+            one(&context, incoming, maintenance::defragment).await
         }
-        "/etcdserverpb.Maintenance/Hash" => one(&context, body, maintenance::hash).await,
-        "/etcdserverpb.Maintenance/HashKV" => one(&context, body, maintenance::hash_kv).await,
+        "/etcdserverpb.Maintenance/Hash" => one(&context, incoming, maintenance::hash).await,
+        "/etcdserverpb.Maintenance/HashKV" => one(&context, incoming, maintenance::hash_kv).await,
         "/etcdserverpb.Maintenance/MoveLeader" => {
-            one(&context, body, maintenance::move_leader).await
+            one(&context, incoming, maintenance::move_leader).await
         }
         "/etcdserverpb.Maintenance/Snapshot" => {
-            match read::<pb::SnapshotRequest>(&context, body).await {
+            match read_one::<pb::SnapshotRequest>(incoming).await {
                 Ok(_) => spawned(limit, |sender| async move {
                     snapshot::stream(context, sender).await;
                 }),
                 Err(status) => empty_status(status),
             }
         }
-        "/grpc.health.v1.Health/Check" => one(&context, body, health::check).await,
-        "/grpc.health.v1.Health/List" => one(&context, body, health::list).await,
-        "/grpc.health.v1.Health/Watch" => match read(&context, body).await {
+        "/grpc.health.v1.Health/Check" => one(&context, incoming, health::check).await,
+        "/grpc.health.v1.Health/List" => one(&context, incoming, health::list).await,
+        "/grpc.health.v1.Health/Watch" => match read_one(incoming).await {
             Ok(request) => spawned(limit, |sender| health::watch(context, request, sender)),
             Err(status) => empty_status(status),
         },
-        _ => empty_status(unknown(path)),
+        _ => empty_status(Status::unimplemented(unknown_method(path, is_served))),
     }
 }
 
@@ -235,14 +240,10 @@ async fn timed_range(context: &Context, request: pb::RangeRequest) -> Response<B
     response
 }
 
-async fn read<M: Message + Default>(context: &Context, body: Body) -> Result<M, Status> {
-    read_unary(body, context.options.receive_bytes_max()).await
-}
-
 /// A unary call.
 async fn one<'a, M, A, F>(
     context: &'a Context,
-    body: Body,
+    incoming: Incoming,
     function: impl FnOnce(&'a Context, M) -> F,
 ) -> Response<Body>
 where
@@ -251,7 +252,7 @@ where
     F: Future<Output = Result<A, Status>> + 'a,
 {
     let answer: Result<Bytes, Status> = async {
-        let request = read(context, body).await?;
+        let request = read_unary(incoming).await?;
         frame_message(&function(context, request).await?)
     }
     .await;
@@ -285,6 +286,7 @@ where
 fn check_metadata(context: &Context, headers: &HeaderMap) -> Result<(), Status> {
     if let Some(encoding) = headers.get("grpc-encoding")
         && encoding != "identity"
+        && encoding != "gzip"
     {
         let encoding = String::from_utf8_lossy(encoding.as_bytes());
         return Err(Status::unimplemented(format!(
@@ -353,19 +355,9 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     }
 }
 
-/// grpc-go's words for what is not registered.
-fn unknown(path: &str) -> Status {
-    let Some((service, method)) = path
-        .strip_prefix('/')
-        .and_then(|path| path.rsplit_once('/'))
-    else {
-        return Status::unimplemented(format!("malformed method name: {path:?}"));
-    };
-    if METHODS.iter().any(|known| known.service == service) {
-        Status::unimplemented(format!("unknown method {method} for service {service}"))
-    } else {
-        Status::unimplemented(format!("unknown service {service}"))
-    }
+/// True when a service has a method that is served.
+fn is_served(service: &str) -> bool {
+    METHODS.iter().any(|known| known.service == service)
 }
 
 #[cfg(test)]
@@ -402,18 +394,5 @@ mod tests {
                 "{bad:?}"
             );
         }
-    }
-
-    #[test]
-    fn what_is_not_built_is_unimplemented() {
-        let message = |path| unknown(path).message().to_owned();
-        assert_eq!(
-            message("/etcdserverpb.Auth/AuthEnable"),
-            "unknown service etcdserverpb.Auth"
-        );
-        assert_eq!(
-            message("/etcdserverpb.Cluster/MemberAdd"),
-            "unknown method MemberAdd for service etcdserverpb.Cluster"
-        );
     }
 }

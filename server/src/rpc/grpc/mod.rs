@@ -7,8 +7,11 @@
 
 mod body;
 mod frames;
+mod gzip;
 
 pub use body::{BODY_CHUNK_BYTES, BodySender, Closed, empty_status, streaming, unary};
 pub use frames::{
-    DRAIN_TIMEOUT, FRAME_HEADER_BYTES, MessageStream, frame_header, frame_message, read_unary,
+    DRAIN_TIMEOUT, FRAME_HEADER_BYTES, Incoming, MessageStream, frame_header, frame_message,
+    read_one, read_unary,
 };
+pub use gzip::{deflated, is_gzip};
