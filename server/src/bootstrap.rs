@@ -14,7 +14,7 @@ use storage::checkpoint::{
 use storage::error::Fatal;
 use storage::mvcc::Mvcc;
 use storage::raft_log::{LogOptions, RaftLog};
-use storage::types::MemberId;
+use storage::types::{MemberId, Term};
 use storage::vfs::Vfs;
 use storage::vfs::real::RealVfs;
 
@@ -24,6 +24,9 @@ use crate::node::{Node, Restored, Timing};
 use crate::rpc::METHODS;
 use crate::runtime::{Identity, Parts, Values};
 use crate::version::CLUSTER_VERSION;
+
+/// The term of a member that has just been founded.
+const FOUNDING_TERM: Term = Term(1);
 
 /// Why a member does not start.
 #[derive(Debug)]
@@ -121,13 +124,15 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
     );
     let values = Values::new(log.reader(), store.reader());
     let identity = identity(config, &manifest)?;
-    let ticks = config.election_timeout.as_millis() / config.heartbeat_interval.as_millis().max(1);
     let timing = Timing {
-        election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX).max(2),
+        election_ticks: config.election_ticks().max(2),
         heartbeat_ticks: 1,
     };
+    // Founding counts as the first term, as in etcd, whose first leader is of term 2.
+    let mut hard_state = recovered.hard_state;
+    hard_state.term = hard_state.term.max(FOUNDING_TERM);
     let restored = Restored {
-        hard_state: recovered.hard_state,
+        hard_state,
         applied,
         entries: recovered.entries,
         voters: manifest.membership.voters.clone(),

@@ -90,10 +90,10 @@ async fn until_ready(handle: &Handle) {
 }
 
 fn options(config: &Config) -> rpc::Options {
-    let ticks = config.election_timeout.as_millis() / config.heartbeat_interval.as_millis().max(1);
     // Contract 1.10: one and a half election timeouts in ticks, rounded down,
     // as time, rounded up to whole seconds.
-    let minimum = (3 * ticks / 2) * config.heartbeat_interval.as_millis();
+    let ticks = (3 * config.election_ticks() / 2) as u128;
+    let minimum = ticks * config.heartbeat_interval.as_millis();
     // Status shows "no quota" as the negative number that asks for it.
     let quota_bytes = config
         .quota

@@ -185,6 +185,12 @@ impl Config {
         assemble(&Settings::default(), Source::CommandLine, &mut Vec::new())
             .expect("a test assembles the defaults")
     }
+
+    /// Ticks of one heartbeat interval in an election timeout.
+    pub fn election_ticks(&self) -> usize {
+        let ticks = self.election_timeout.as_millis() / self.heartbeat_interval.as_millis().max(1);
+        usize::try_from(ticks).unwrap_or(usize::MAX)
+    }
 }
 
 /// Reads the command line (without the name of the program), the environment and the file that they

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kvproto::etcdserverpb as pb;
@@ -14,6 +15,9 @@ use tonic::{Code, Status};
 use super::grpc::{BodySender, DRAIN_TIMEOUT, MessageStream, frame_message};
 use super::{Context, status};
 use crate::runtime::Rejected;
+
+/// How often a lease that has ended is looked at until it is gone.
+const ENDING_POLL: Duration = Duration::from_millis(10);
 
 /// Grants a lease; the id and the raised TTL are chosen here, before the log.
 pub(super) async fn grant(
@@ -123,29 +127,28 @@ pub(super) async fn keep_alive(
 ) {
     let end = loop {
         let gone = body.clone();
-        let request = tokio::select! {
+        let next = async {
+            let Some(request) = requests.next().await? else {
+                return Ok(None);
+            };
+            // The header's revision is from before the renewal (contract 1.10).
+            let view = context.handle.view();
+            let header = Some(view.header(view.revision()));
+            let ttl = renewed(&context, LeaseId(request.id)).await?;
+            Ok::<_, Status>(Some((request, header, ttl)))
+        };
+        let next = tokio::select! {
             biased;
             () = gone.closed() => return,
             () = context.handle.stopped() => {
                 break Rejected::Stopped.into();
             }
-            request = requests.next() => request,
+            next = next => next,
         };
-        let request = match request {
-            Ok(Some(request)) => request,
+        let (request, header, ttl) = match next {
+            Ok(Some(renewed)) => renewed,
             Ok(None) => break Status::new(Code::Ok, ""),
             Err(status) => break status,
-        };
-        // The header's revision is from before the renewal (contract 1.10).
-        let header = Some(
-            context
-                .handle
-                .view()
-                .header(context.handle.view().revision()),
-        );
-        let ttl = match context.handle.lease_renew(LeaseId(request.id)).await {
-            Ok(ttl) => ttl.unwrap_or(0),
-            Err(rejected) => break rejected.into(),
         };
         let response = pb::LeaseKeepAliveResponse {
             header,
@@ -165,6 +168,21 @@ pub(super) async fn keep_alive(
     tokio::time::timeout(DRAIN_TIMEOUT, requests.drain())
         .await
         .unwrap_or(());
+}
+
+/// The TTL of a lease that was renewed; 0 of one that is unknown, or of one that
+/// has ended as soon as it and its keys are gone: until then a client could still
+/// read what it is told has ended.
+async fn renewed(context: &Context, lease: LeaseId) -> Result<i64, Status> {
+    loop {
+        if let Some(ttl) = context.handle.lease_renew(lease).await? {
+            return Ok(ttl);
+        }
+        if context.handle.lease_state(lease, false).await?.is_none() {
+            return Ok(0);
+        }
+        tokio::time::sleep(ENDING_POLL).await;
+    }
 }
 
 /// A positive id that nobody has; a clash is refused as "lease already exists".

@@ -1,10 +1,13 @@
 //! Answers at the edges of the contract, each as a running etcd 3.7.3 gave it.
 
+use std::time::Duration;
+
 use kvproto::etcdserverpb::watch_request::RequestUnion;
 use kvproto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, LeaseRevokeRequest,
-    LeaseRevokeResponse, PutRequest, PutResponse, StatusRequest, StatusResponse,
-    WatchCreateRequest, WatchRequest, WatchResponse,
+    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest,
+    LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest,
+    StatusResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 
 use super::client::{Client, Refused};
@@ -104,4 +107,41 @@ async fn the_largest_put() {
         let refused = (!fits).then_some(Refused(3, text));
         assert_eq!(answer.err(), refused, "a value of {length} bytes");
     }
+}
+
+/// A keep-alive between the end of a lease and its revocation waits for that: what
+/// it says has ended is gone.
+#[tokio::test]
+async fn a_lease_that_keep_alive_calls_ended_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_process, mut client) = member(directory.path()).await;
+    let grant = LeaseGrantRequest { ttl: 2, id: 77 };
+    let path = "/etcdserverpb.Lease/LeaseGrant";
+    let granted: LeaseGrantResponse = client.unary(path, &grant).await.unwrap();
+    let put = PutRequest {
+        key: "k".into(),
+        lease: 77,
+        ..Default::default()
+    };
+    let _: PutResponse = client.unary("/etcdserverpb.KV/Put", &put).await.unwrap();
+    let mut stream = client.stream("/etcdserverpb.Lease/LeaseKeepAlive").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stream.send(&LeaseKeepAliveRequest { id: 77 }).await;
+    let ended: LeaseKeepAliveResponse = stream.next().await.unwrap();
+    assert_eq!((granted.ttl, ended.id, ended.ttl), (2, 77, 0));
+    let get = RangeRequest {
+        key: "k".into(),
+        ..Default::default()
+    };
+    let left: RangeResponse = client.unary("/etcdserverpb.KV/Range", &get).await.unwrap();
+    assert_eq!(left.count, 0);
+}
+
+/// etcd's single member is founded in term 1 and leads in term 2.
+#[tokio::test]
+async fn the_first_term_is_the_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_process, mut client) = member(directory.path()).await;
+    let status: StatusResponse = client.unary(STATUS, &StatusRequest {}).await.unwrap();
+    assert_eq!((status.raft_term, status.header.unwrap().raft_term), (2, 2));
 }

@@ -67,7 +67,7 @@ func compressed(t *testing.T, message []byte) []byte {
 // putOf is an encoded put of this length.
 func putOf(t *testing.T, length int) []byte {
 	t.Helper()
-	message, err := proto.Marshal(&pb.PutRequest{Key: []byte("k"), Value: make([]byte, length-8)})
+	message, err := proto.Marshal(&pb.PutRequest{Key: []byte("k"), Value: make([]byte, length-7)})
 	if err != nil || len(message) != length {
 		t.Fatal(len(message), err)
 	}

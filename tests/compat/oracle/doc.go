@@ -5,7 +5,7 @@
 // servers in lockstep (target.go, watch_stream.go) and compares replies, error
 // codes and texts, revisions in headers (compare.go) and what every watcher has
 // received (watch_model.go). Only what a contract leaves open is set aside, each
-// in one named place (normalize.go): ids of cluster and member, terms, sizes and
+// in one named place (normalize.go): ids of cluster and member, sizes and
 // log indexes, the order of ties in an unstable sort.
 //
 // A divergence ends the run. The list of operations is then shrunk against fresh

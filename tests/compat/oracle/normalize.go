@@ -62,7 +62,6 @@ func (t *Target) normalizeStatus(message *pb.StatusResponse) {
 	message.Leader = t.placeholder(message.Leader)
 	message.RaftIndex = min(message.RaftIndex, 1)
 	message.RaftAppliedIndex = min(message.RaftAppliedIndex, 1)
-	message.RaftTerm = min(message.RaftTerm, 1)
 	if strings.HasPrefix(message.Version, "3.7.") {
 		message.Version = "3.7"
 	}
@@ -75,13 +74,12 @@ func (t *Target) normalizeStatus(message *pb.StatusResponse) {
 	slices.Sort(message.Errors)
 }
 
-// normalizeHeaders keeps the revision of every header, and of the ids and the
-// term only that they are set.
+// normalizeHeaders keeps the revision and the term of every header, and of the ids
+// only that they are set.
 func normalizeHeaders(message protoreflect.Message) {
 	if header, ok := message.Interface().(*pb.ResponseHeader); ok {
 		header.ClusterId = min(header.ClusterId, 1)
 		header.MemberId = min(header.MemberId, 1)
-		header.RaftTerm = min(header.RaftTerm, 1)
 		return
 	}
 	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
