@@ -45,6 +45,8 @@ mod settings;
 mod steps;
 mod store;
 mod trace;
+mod watch;
+mod watching;
 mod writes;
 
 use std::cell::RefCell;

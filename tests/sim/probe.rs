@@ -42,7 +42,7 @@ impl Run {
             self.revisions.clone(),
             self.hashes.clone(),
             self.leases.clone(),
-            self.watchers.clone(),
+            self.watch_clients.clone(),
             self.hash_kvs.clone(),
             self.tail.clone(),
         );
@@ -54,7 +54,7 @@ impl Run {
             self.revisions,
             self.hashes,
             self.leases,
-            self.watchers,
+            self.watch_clients,
             self.hash_kvs,
             self.tail,
         ) = saved;
