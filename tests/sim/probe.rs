@@ -186,8 +186,13 @@ impl Run {
     /// Now and then the disks are copied, to be put back later.
     pub fn copy_disks(&mut self) {
         if self.random.chance(1, 3) || self.old_copy.is_none() {
+            let disk = self.disk.fork();
+            // A copy holds what was seen.
+            for path in disk.files() {
+                disk.damage(&path, disk.contents(&path));
+            }
             self.old_copy = Some(OldCopy {
-                disk: self.disk.fork(),
+                disk,
                 store: self.store_disk.fork(),
             });
         }

@@ -11,6 +11,8 @@ use crate::watch::{Message, Stream};
 
 const STREAMS_MAX: usize = 3;
 const WATCHERS_PER_STREAM_MAX: usize = 3;
+/// Steps of a stream before the member goes on.
+const STEPS_AT_ONCE: usize = 6;
 
 /// A client with one stream. What its watchers received outlives the stream.
 #[derive(Debug, Default)]
@@ -54,9 +56,10 @@ impl Run {
         let stream = client.stream.as_mut().expect("it was just opened");
         if grows && stream.is_idle() {
             let interest = self.interest();
-            let start = match self.random.below(3) {
-                0 => 0,
-                _ => self.clients().revision().max(1),
+            let start = match self.random.below(4) {
+                0 => self.clients().revision().max(1),
+                1 => member.mvcc().compacted_revision().max(1),
+                _ => 0,
             };
             let (id, next) = stream.create(&member.host.hub, &interest, start);
             self.note(format_args!("watcher {id} from {next}: {interest:?}"));
@@ -64,7 +67,9 @@ impl Run {
         } else if self.random.chance(1, 8) {
             stream.notify_progress();
         } else {
-            member.watch_step(stream)?;
+            for _ in 0..STEPS_AT_ONCE {
+                member.watch_step(stream)?;
+            }
         }
         self.received(client, member)
     }
