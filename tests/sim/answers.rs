@@ -3,7 +3,7 @@
 
 use storage::apply::{OpResult, Projection, RangeResult, Response, TxnResult};
 use storage::error::{Fatal, Refusal};
-use storage::types::{Event, KeyValueRef, RevisionEvents};
+use storage::types::{Event, KeyValueRef};
 
 use crate::answer::{Answer, Change, KeyValue};
 use crate::engine::{Applied, ReadTxn, Rejected};
@@ -115,23 +115,20 @@ impl Member {
         })
     }
 
-    pub fn changes(&self, events: &RevisionEvents) -> Result<(i64, Vec<Change>), Fatal> {
-        let change = |event: &Event| {
-            let previous = event.previous.as_ref();
-            let previous = previous.filter(|kv| !self.is_purged(event, kv));
-            let previous = previous.map(|kv| self.key_value(kv));
-            Ok(Change {
-                sub: event.meta.revision.sub,
-                deletion: event.meta.tombstone,
-                key_value: self.key_value(&event.key_value)?,
-                previous: previous.transpose()?,
-            })
-        };
-        let changes = events.events.iter().map(change);
-        Ok((events.revision, changes.collect::<Result<_, Fatal>>()?))
+    /// An event as it goes out.
+    pub fn change(&self, event: &Event, prev_kv: bool) -> Result<Change, Fatal> {
+        let previous = event.previous.as_ref().filter(|_| prev_kv);
+        let previous = previous.filter(|kv| !self.is_purged(event, kv));
+        let previous = previous.map(|kv| self.key_value(kv));
+        Ok(Change {
+            sub: event.meta.revision.sub,
+            deletion: event.meta.tombstone,
+            key_value: self.key_value(&event.key_value)?,
+            previous: previous.transpose()?,
+        })
     }
 
-    /// `StreamState::predecessor`: events in the ring hold no pin.
+    /// `Stream::predecessor`: events in the ring hold no pin.
     fn is_purged(&self, event: &Event, previous: &KeyValueRef) -> bool {
         let KeyValueRef::Stored(meta) = previous else {
             return false;

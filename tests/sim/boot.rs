@@ -74,6 +74,7 @@ pub fn open(
         voters: manifest.membership.voters.clone(),
     };
     let node = Node::new(IDENTITY.member_id, timing, restored);
+    let revision = machine.mvcc().current_revision();
     let parts = Parts {
         member: IDENTITY.member_id,
         name: "sim".to_owned(),
@@ -93,7 +94,7 @@ pub fn open(
         leftovers,
         dropped,
     );
-    let mut host = SimHost::new(now);
+    let mut host = SimHost::new(now, revision);
     let engine = Engine::new(parts, &mut host)?;
     Ok(Member::new(engine, host, values, checkpointer))
 }

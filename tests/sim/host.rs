@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use storage::apply::command::{Alarm, Command};
@@ -18,6 +17,10 @@ use storage::types::{LogIndex, MemberId, RevisionEvents};
 
 use crate::engine::{self, CheckpointWork, HashKvWalk, Host, Observation, Rejected};
 use crate::node::Node;
+use crate::watch::Hub;
+
+/// Bytes of events that the ring keeps: streams fall behind often.
+const RING_BYTES: usize = 4_000;
 
 pub type Request = engine::Request<SimHost>;
 
@@ -88,13 +91,14 @@ pub struct SimHost {
     pub entries: Vec<AppliedEntry>,
     pub commands: Vec<AppliedCommand>,
     pub unasked: Vec<Command>,
-    pub published: Vec<Arc<RevisionEvents>>,
+    /// Where streams find what is published.
+    pub hub: Hub,
     /// How many values were handed over to be moved.
     pub moved: u64,
 }
 
 impl SimHost {
-    pub fn new(now: Instant) -> SimHost {
+    pub fn new(now: Instant, current_revision: i64) -> SimHost {
         SimHost {
             now,
             flush: Flush::Idle,
@@ -104,7 +108,7 @@ impl SimHost {
             entries: Vec::new(),
             commands: Vec::new(),
             unasked: Vec::new(),
-            published: Vec::new(),
+            hub: Hub::with_ring_bytes_max(current_revision, RING_BYTES),
             moved: 0,
         }
     }
@@ -153,7 +157,7 @@ impl Host for SimHost {
     }
 
     fn publish(&mut self, events: Vec<RevisionEvents>, _store: &Mvcc) {
-        self.published.extend(events.into_iter().map(Arc::new));
+        self.hub.publish(events);
     }
 
     fn publish_alarms(&mut self, _alarms: Vec<(MemberId, Alarm)>) {}

@@ -45,6 +45,8 @@ mod settings;
 mod steps;
 mod store;
 mod trace;
+mod watch;
+mod watching;
 mod writes;
 
 use std::cell::RefCell;
@@ -157,7 +159,8 @@ fn seeds() {
     }
 }
 
-/// Seeds that have found something; each is kept with what it found.
+/// Seeds that have found something; each is kept with what it found. Where the draws
+/// have changed since, the case stands in a test of its own as well.
 const FOUND: [(u64, &str); 1] = [(
     336,
     "a slow watcher asks for a predecessor whose segment was cleaned",

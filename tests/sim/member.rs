@@ -12,6 +12,7 @@ use storage::types::{LeaseId, Revision};
 
 use crate::engine::{Applied, Engine, History, ReadTxn, Rejected, ValueReader};
 use crate::host::{Checkpoint, Flush, Request, SimHost, Slot, SpareWork};
+use crate::watch::Stream;
 
 /// Records that the warm-up looks at in one step.
 const WARM_SLICE_RECORDS: usize = 5;
@@ -185,6 +186,11 @@ impl Member {
             reply,
         })?;
         Ok(history.expect("history is never refused"))
+    }
+
+    /// A stream takes a step: it reads what the member published.
+    pub fn watch_step(&mut self, stream: &mut Stream) -> Result<(), Fatal> {
+        stream.step(self)
     }
 
     pub fn renew(&mut self, lease: LeaseId) -> Result<Option<i64>, Fatal> {

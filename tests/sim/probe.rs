@@ -42,7 +42,7 @@ impl Run {
             self.revisions.clone(),
             self.hashes.clone(),
             self.leases.clone(),
-            self.watchers.clone(),
+            self.watch_clients.clone(),
             self.hash_kvs.clone(),
             self.tail.clone(),
         );
@@ -54,7 +54,7 @@ impl Run {
             self.revisions,
             self.hashes,
             self.leases,
-            self.watchers,
+            self.watch_clients,
             self.hash_kvs,
             self.tail,
         ) = saved;
@@ -186,8 +186,13 @@ impl Run {
     /// Now and then the disks are copied, to be put back later.
     pub fn copy_disks(&mut self) {
         if self.random.chance(1, 3) || self.old_copy.is_none() {
+            let disk = self.disk.fork();
+            // A copy holds what was seen.
+            for path in disk.files() {
+                disk.damage(&path, disk.contents(&path));
+            }
             self.old_copy = Some(OldCopy {
-                disk: self.disk.fork(),
+                disk,
                 store: self.store_disk.fork(),
             });
         }

@@ -1,27 +1,17 @@
-//! Readers that go on over many steps: pinned reads in slices, and watchers that
-//! follow the ring or catch up from the store.
-
-use std::sync::Arc;
+//! Readers that go on over many steps: pinned reads in slices.
 
 use storage::mvcc::Bounds;
-use storage::types::{KeyValueRef, RevisionEvents};
+use storage::types::KeyValueRef;
 
 use crate::answer::{Answer, KeyValue};
-use crate::bugs::{self, Bug};
 use crate::engine::{OpenedRead, Pin, Rejected};
 use crate::history::durable::everything;
 use crate::history::reads;
-use crate::history::watch::Watched;
 use crate::host::Request;
 use crate::member::Member;
 use crate::run::{Run, Stop};
 
-/// Events that the ring keeps.
-const RING_REVISIONS: usize = 12;
-/// Revisions that a watcher takes at once.
-const REVISIONS_AT_ONCE: usize = 5;
 const SLOW_READS_MAX: usize = 4;
-const WATCHERS_MAX: usize = 5;
 
 /// A read of all keys at one revision, a few at a time. What a slice gives is
 /// encoded one step later.
@@ -34,20 +24,6 @@ pub struct SlowRead {
 }
 
 impl Run {
-    pub fn publish(&mut self, events: Arc<RevisionEvents>) {
-        if let Some(last) = self.ring.back() {
-            assert_eq!(
-                last.revision + 1,
-                events.revision,
-                "a revision was skipped on its way to the ring"
-            );
-        }
-        self.ring.push_back(events);
-        if self.ring.len() > RING_REVISIONS {
-            self.ring.pop_front();
-        }
-    }
-
     /// Opens a slow read or takes one a step further.
     pub fn slow_read(&mut self, member: &mut Member) -> Result<(), Stop> {
         if !self.serving {
@@ -123,76 +99,6 @@ impl Run {
             found: Vec::new(),
             expected,
         });
-        Ok(())
-    }
-
-    /// Starts a watcher or lets one receive.
-    pub fn watch(&mut self, member: &mut Member) -> Result<(), Stop> {
-        if !self.serving {
-            return Ok(());
-        }
-        if self.watchers.len() < WATCHERS_MAX && self.random.chance(1, 4) {
-            let next = self.clients().revision().max(2);
-            self.watchers.push(Watched { next });
-            return Ok(());
-        }
-        let count = self.watchers.len() as u64;
-        if count == 0 {
-            return Ok(());
-        }
-        let at = usize::try_from(self.random.below(count)).unwrap();
-        self.receive(member, at)?;
-        Ok(())
-    }
-
-    /// One watcher takes what there is; true when it received something.
-    fn receive(&mut self, member: &mut Member, at: usize) -> Result<bool, Stop> {
-        let mut watcher = self.watchers[at].clone();
-        let compacted = member.mvcc().compacted_revision();
-        let in_ring = self
-            .ring
-            .front()
-            .is_some_and(|first| first.revision <= watcher.next);
-        if !in_ring && watcher.next < compacted {
-            // Cancelled; its client lists and watches anew.
-            self.note(format_args!("watcher at {} is compacted", watcher.next));
-            self.watchers[at] = Watched {
-                next: member.mvcc().current_revision() + 1,
-            };
-            return Ok(true);
-        }
-        let revisions: Vec<_> = if in_ring {
-            let ring = self.ring.iter();
-            let from_next = ring.filter(|events| events.revision >= watcher.next);
-            from_next.take(REVISIONS_AT_ONCE).cloned().collect()
-        } else {
-            let history = member.history(watcher.next, REVISIONS_AT_ONCE)?;
-            let skipped = usize::from(bugs::planted(Bug::WatcherSkipsRevision));
-            let revisions = history.revisions.into_iter().skip(skipped);
-            revisions.map(Arc::new).collect()
-        };
-        let any = !revisions.is_empty();
-        for events in revisions {
-            let changes = member.changes(&events)?;
-            self.stats.events += changes.1.len() as u64;
-            watcher.received(&self.durable.events, changes, compacted)?;
-        }
-        self.watchers[at] = watcher;
-        Ok(any)
-    }
-
-    /// Every watcher receives everything that happened.
-    pub fn drain_watchers(&mut self, member: &mut Member) -> Result<(), Stop> {
-        for at in 0..self.watchers.len() {
-            while self.receive(member, at)? {}
-            let current = member.mvcc().current_revision();
-            let next = self.watchers[at].next;
-            if next <= current {
-                return Err(Stop::Violation(format!(
-                    "a watcher waits for revision {next}, the current one is {current}"
-                )));
-            }
-        }
         Ok(())
     }
 }

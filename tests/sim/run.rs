@@ -5,12 +5,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use storage::checkpoint::ModelDisk;
 use storage::error::Fatal;
-use storage::types::RevisionEvents;
 use storage::vfs::sim::{OperationKind, SimDisk, SplitMix64};
 
 use crate::boot;
@@ -21,13 +19,13 @@ use crate::history::hash_kv::HashKvs;
 use crate::history::leases::Leases;
 use crate::history::revisions::Revisions;
 use crate::history::state_hash::StateHashes;
-use crate::history::watch::Watched;
 use crate::host::{Flush, Slot};
 use crate::member::Member;
 use crate::readers::SlowRead;
 use crate::settings::Settings;
 use crate::store::StoreFault;
 use crate::trace::Trace;
+use crate::watching::Client;
 use crate::writes::{Asked, Waiting};
 
 /// Why a life ends before its steps are over.
@@ -59,6 +57,8 @@ pub struct Stats {
     pub writes: u64,
     pub reads: u64,
     pub events: u64,
+    pub progress: u64,
+    pub cancelled: u64,
     pub checkpoints: u64,
     pub cleaned_segments: u64,
     pub moved_values: u64,
@@ -74,6 +74,8 @@ impl Stats {
         self.writes += other.writes;
         self.reads += other.reads;
         self.events += other.events;
+        self.progress += other.progress;
+        self.cancelled += other.cancelled;
         self.checkpoints += other.checkpoints;
         self.cleaned_segments += other.cleaned_segments;
         self.moved_values += other.moved_values;
@@ -95,9 +97,7 @@ pub struct Run {
     pub revisions: Revisions,
     pub hashes: StateHashes,
     pub leases: Leases,
-    pub watchers: Vec<Watched>,
-    /// The newest events in memory, as the server's ring.
-    pub ring: VecDeque<Arc<RevisionEvents>>,
+    pub watch_clients: Vec<Client>,
     pub slow_reads: Vec<SlowRead>,
     /// Writes in the order they were handed over, and answers on their way.
     pub asked: VecDeque<Asked>,
@@ -161,8 +161,7 @@ impl Run {
             revisions: Revisions::new(),
             hashes: StateHashes::default(),
             leases: Leases::default(),
-            watchers: Vec::new(),
-            ring: VecDeque::new(),
+            watch_clients: Vec::new(),
             slow_reads: Vec::new(),
             asked: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -252,7 +251,8 @@ impl Run {
         self.slowed = false;
         self.armed = false;
         self.life_began = self.now;
-        self.ring.clear();
+        // Streams end with the member.
+        self.watch_clients = self.watch_clients.clone();
         self.slow_reads.clear();
         self.asked.clear();
         self.waiting.clear();

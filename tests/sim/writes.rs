@@ -91,9 +91,6 @@ impl Run {
             }
             self.note(format_args!("applied {} {hash}", entry.index.0));
         }
-        for events in std::mem::take(&mut member.host.published) {
-            self.publish(events);
-        }
         for applied in std::mem::take(&mut member.host.commands) {
             if self.serving {
                 self.carried_out(member, &applied)?;

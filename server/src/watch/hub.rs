@@ -70,7 +70,13 @@ impl Hub {
     /// A hub of a store whose current revision is this.
     #[must_use]
     pub fn new(current_revision: i64) -> Hub {
-        let ring = Ring::new(current_revision, RING_BYTES_MAX);
+        Hub::with_ring_bytes_max(current_revision, RING_BYTES_MAX)
+    }
+
+    /// A hub whose ring keeps so many bytes.
+    #[must_use]
+    pub fn with_ring_bytes_max(current_revision: i64, bytes_max: usize) -> Hub {
+        let ring = Ring::new(current_revision, bytes_max);
         let interests = RangeIndex::default();
         Hub {
             state: Mutex::new(State {

@@ -319,7 +319,8 @@ fn check_segments(
     };
     // Those behind the applied entry may have been empty, and spare again after a
     // start; an entry or value of theirs that is needed is missed by itself.
-    let through = |segment: &&SegmentInfo| segment.last <= Some(manifest.applied_index);
+    let applied = manifest.applied_index;
+    let through = |segment: &&SegmentInfo| segment.last.is_some_and(|last| last <= applied);
     let home = log.segments.iter().rev().find(through);
     for segment in &manifest.segments {
         let known = log.segments.iter().any(|found| found.number == *segment);

@@ -1,0 +1,261 @@
+//! One watch stream, a step at a time: between any two steps the member may write,
+//! compact, purge and clean, as it does while a real stream waits for its client.
+//!
+//! Mirrors `server/src/watch/{stream,catch_up,deliver}.rs`: what is looked at,
+//! read from the ring, asked of history, filtered and told as progress, and when
+//! a watcher falls behind or is synced.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kvproto::etcdserverpb::WatchCreateRequest;
+use kvproto::etcdserverpb::watch_create_request::FilterType;
+use storage::error::Fatal;
+use storage::types::{Event, RevisionEvents};
+
+use super::hub::{Hub, Signal};
+use super::range_index::KeyInterval;
+use super::watchers::{Watcher, Watchers};
+use crate::answer::Change;
+use crate::bugs::{self, Bug};
+use crate::engine::History;
+use crate::history::watch::Interest;
+use crate::member::Member;
+
+/// Revisions taken from the ring under one lock.
+const RING_BATCH_REVISIONS: usize = 5;
+/// Events of history read for one catch-up step.
+const HISTORY_EVENTS: usize = 5;
+
+/// What a client receives.
+#[derive(Debug)]
+pub enum Message {
+    /// Events of this watcher, each with its revision.
+    Events(i64, Vec<(i64, Change)>),
+    /// Everything up to here was sent to this watcher.
+    Progress(i64, i64),
+    /// The watcher is cancelled: what it waits for is compacted.
+    Compacted(i64, i64),
+}
+
+#[derive(Debug, Default)]
+pub struct Stream {
+    watchers: Watchers,
+    signal: Arc<Signal>,
+    /// Every event up to here was given to the synced watchers.
+    position: i64,
+    /// What was published when the stream looked.
+    reading_through: i64,
+    /// Taken from the ring, not sent yet.
+    batch: VecDeque<Arc<RevisionEvents>>,
+    /// Read for those behind, not sent yet.
+    history: Option<History>,
+    pub sent: Vec<Message>,
+}
+
+impl Stream {
+    pub fn new(position: i64) -> Stream {
+        Stream {
+            position,
+            ..Stream::default()
+        }
+    }
+
+    /// True when the stream takes requests: nothing that it read is left to be sent.
+    pub fn is_idle(&self) -> bool {
+        self.batch.is_empty() && self.history.is_none() && self.position >= self.reading_through
+    }
+
+    /// A new watcher; its id and the revision it begins at.
+    pub fn create(&mut self, hub: &Hub, interest: &Interest, start: i64) -> (i64, i64) {
+        let mut filters = Vec::new();
+        if interest.no_put {
+            filters.push(FilterType::Noput as i32);
+        }
+        if interest.no_delete {
+            filters.push(FilterType::Nodelete as i32);
+        }
+        let request = WatchCreateRequest {
+            key: interest.key.clone().into(),
+            range_end: interest.range_end.clone().into(),
+            start_revision: start,
+            progress_notify: true,
+            prev_kv: interest.prev_kv,
+            filters,
+            ..WatchCreateRequest::default()
+        };
+        let interval = KeyInterval {
+            key: Bytes::from(interest.key.clone()),
+            range_end: Bytes::from(interest.range_end.clone()),
+        };
+        let id = self.watchers.choose_id(0).expect("it chooses by itself");
+        let published = hub.register(&interval, &self.signal);
+        let next = if start == 0 { published + 1 } else { start };
+        self.watchers
+            .insert(id, Watcher::new(&request, interval, next));
+        if self.deliver_news(hub) && next > self.position {
+            self.watchers.mark_synced(id);
+        }
+        (id, next)
+    }
+
+    /// Takes one step: sends a part of what was read, or reads on.
+    pub fn step(&mut self, member: &mut Member) -> Result<(), Fatal> {
+        if let Some(revision) = self.batch.pop_front() {
+            return self.send_live(&revision, member);
+        }
+        if let Some(history) = self.history.take() {
+            return self.send_history(&history, member);
+        }
+        if !self.deliver_news(&member.host.hub) {
+            return Ok(());
+        }
+        self.catch_up(member)
+    }
+
+    /// True when nothing published is left to be read from the ring.
+    fn deliver_news(&mut self, hub: &Hub) -> bool {
+        if self.position >= self.reading_through {
+            let news = hub.look(&self.signal);
+            let Some(first) = news.first_of_interest else {
+                self.position = self.position.max(news.published);
+                return true;
+            };
+            self.position = self.position.max(first - 1);
+            self.reading_through = news.published;
+        }
+        if self.position >= self.reading_through {
+            return false;
+        }
+        match hub.read(self.position + 1, RING_BATCH_REVISIONS) {
+            Some(batch) => self.batch = batch.into(),
+            None => {
+                self.watchers.fall_behind(self.position + 1);
+                self.position = self.reading_through;
+            }
+        }
+        false
+    }
+
+    fn send_live(&mut self, revision: &RevisionEvents, member: &Member) -> Result<(), Fatal> {
+        let mut deliveries: BTreeMap<i64, Vec<&Event>> = BTreeMap::new();
+        for event in &revision.events {
+            self.watchers.synced_matching(&event.meta.key, |id| {
+                deliveries.entry(id).or_default().push(event);
+            });
+        }
+        for (id, events) in deliveries {
+            let watcher = self.watchers.get_mut(id).expect("it was just matched");
+            if revision.revision < watcher.next_revision {
+                continue;
+            }
+            let wanted = events.into_iter().filter(|event| watcher.passes(event));
+            let changes = changes(member, wanted, watcher.prev_kv)?;
+            self.send(id, changes);
+        }
+        self.position = revision.revision;
+        Ok(())
+    }
+
+    fn send(&mut self, id: i64, changes: Vec<(i64, Change)>) {
+        if !changes.is_empty() {
+            let watcher = self.watchers.get_mut(id).expect("it is served");
+            watcher.spoke = true;
+            self.sent.push(Message::Events(id, changes));
+        }
+    }
+
+    fn catch_up(&mut self, member: &mut Member) -> Result<(), Fatal> {
+        let behind = self.watchers.iter().filter(|(_, watcher)| !watcher.synced);
+        let Some(from) = behind.map(|(_, watcher)| watcher.next_revision).min() else {
+            return Ok(());
+        };
+        if from > self.position {
+            self.sync_those_who_arrived();
+            return Ok(());
+        }
+        self.history = Some(member.history(from, HISTORY_EVENTS)?);
+        Ok(())
+    }
+
+    fn send_history(&mut self, history: &History, member: &Member) -> Result<(), Fatal> {
+        let behind = self.watchers.iter().filter(|(_, watcher)| !watcher.synced);
+        let lost: Vec<i64> = behind
+            .filter(|(_, watcher)| watcher.next_revision < history.compacted_revision)
+            .map(|(id, _)| id)
+            .collect();
+        for id in lost {
+            self.watchers.remove(id).expect("it was just listed");
+            let compacted = history.compacted_revision;
+            self.sent.push(Message::Compacted(id, compacted));
+        }
+        let through = history.through.min(self.position);
+        let skipped = usize::from(bugs::planted(Bug::WatcherSkipsRevision));
+        let ids: Vec<i64> = self
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision <= through)
+            .map(|(id, _)| id)
+            .collect();
+        for id in ids {
+            let watcher = self.watchers.get_mut(id).expect("it was just listed");
+            let next = watcher.next_revision;
+            let revisions = history.revisions.iter().skip(skipped);
+            let events = revisions
+                .filter(|events| events.revision <= through && events.revision >= next)
+                .flat_map(|events| &events.events);
+            let wanted = events.filter(|event| {
+                watcher.interval.contains(&event.meta.key) && watcher.passes(event)
+            });
+            let changes = changes(member, wanted, watcher.prev_kv)?;
+            watcher.next_revision = through + 1;
+            self.send(id, changes);
+        }
+        self.sync_those_who_arrived();
+        Ok(())
+    }
+
+    fn sync_those_who_arrived(&mut self) {
+        let position = self.position;
+        let arrived: Vec<i64> = self
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision > position)
+            .map(|(id, _)| id)
+            .collect();
+        for id in arrived {
+            self.watchers.mark_synced(id);
+        }
+    }
+
+    /// The timer of progress notifications, when nothing is on its way.
+    pub fn notify_progress(&mut self) {
+        if !self.is_idle() {
+            return;
+        }
+        let position = self.position;
+        for (id, watcher) in self.watchers.iter_mut() {
+            let reached = watcher.synced && watcher.next_revision <= position + 1;
+            if watcher.progress_notify && reached && !watcher.spoke {
+                self.sent.push(Message::Progress(id, position));
+            }
+            watcher.spoke = false;
+        }
+    }
+
+    /// True when everything up to this revision was sent to everyone.
+    pub fn has_reached(&self, revision: i64) -> bool {
+        self.is_idle() && self.position >= revision && !self.watchers.any_behind()
+    }
+}
+
+fn changes<'a>(
+    member: &Member,
+    events: impl Iterator<Item = &'a Event>,
+    prev_kv: bool,
+) -> Result<Vec<(i64, Change)>, Fatal> {
+    events
+        .map(|event| Ok((event.meta.revision.main, member.change(event, prev_kv)?)))
+        .collect()
+}
