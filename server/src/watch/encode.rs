@@ -92,10 +92,7 @@ pub(super) fn put_events_response<'a>(
     buffer: &mut BytesMut,
 ) -> Result<(), Status> {
     let head = head.message();
-    let events_len: usize = events
-        .clone()
-        .map(|event| event.encoded_len(prev_kv))
-        .sum();
+    let events_len: usize = events.clone().map(|event| event.encoded_len(prev_kv)).sum();
     let length = head.encoded_len() + events_len;
     make_room(FRAME_HEADER_BYTES + length, buffer);
     let end = buffer.len() + FRAME_HEADER_BYTES + length;

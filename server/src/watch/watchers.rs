@@ -154,7 +154,10 @@ impl Watchers {
     /// Calls `visit` with each synced watcher whose interval holds the key.
     pub(super) fn synced_matching(&self, key: &[u8], mut visit: impl FnMut(i64, &Watcher)) {
         self.synced.matching(key, |id| {
-            let watcher = self.by_id.get(id).expect("only a present watcher is synced");
+            let watcher = self
+                .by_id
+                .get(id)
+                .expect("only a present watcher is synced");
             visit(*id, watcher);
         });
     }
