@@ -12,11 +12,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tower::Service;
 
 use crate::metrics::Metrics;
+
+static CLIENT_API_VERSION: HeaderName = HeaderName::from_static("client-api-version");
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Numbers of codes used here.
 const CANCELED: usize = 1;
@@ -84,6 +87,7 @@ pub fn unknown_method(path: &str, has_service: impl Fn(&str) -> bool) -> String 
 impl<S, B, R> Service<Request<B>> for GrpcFront<S>
 where
     S: Service<Request<CountedRequest<B>>, Response = Response<R>, Error = Infallible>,
+    S::Future: Unpin,
     R: Body<Data = Bytes> + Default + Unpin,
 {
     type Response = Response<CountedResponse<R>>;
@@ -118,7 +122,7 @@ where
             messages: MessageCount::default(),
         });
         FrontFuture {
-            inner: Some(Box::pin(self.inner.call(counted))),
+            inner: Some(self.inner.call(counted)),
             call,
             refused: None,
         }
@@ -139,7 +143,7 @@ impl Call {
     fn start(metrics: Arc<Metrics>, place: usize, headers: &HeaderMap) -> Call {
         let series = metrics.grpc.at(place);
         series.started.increment();
-        let version = headers.get("client-api-version").map(HeaderValue::as_bytes);
+        let version = headers.get(&CLIENT_API_VERSION).map(HeaderValue::as_bytes);
         // Not UTF-8: the call is refused elsewhere, and etcd does not count it.
         if let Ok(version) = std::str::from_utf8(version.unwrap_or(b"unknown")) {
             metrics
@@ -175,7 +179,7 @@ impl Drop for Call {
 }
 
 fn code_of(headers: &HeaderMap) -> Option<usize> {
-    headers.get("grpc-status").map(|code| {
+    headers.get(&GRPC_STATUS).map(|code| {
         code.to_str()
             .ok()
             .and_then(|code| code.parse().ok())
@@ -186,14 +190,14 @@ fn code_of(headers: &HeaderMap) -> Option<usize> {
 /// The answer to come.
 #[derive(Debug)]
 pub struct FrontFuture<F> {
-    inner: Option<Pin<Box<F>>>,
+    inner: Option<F>,
     call: Option<Call>,
     refused: Option<String>,
 }
 
 impl<F, R> Future for FrontFuture<F>
 where
-    F: Future<Output = Result<Response<R>, Infallible>>,
+    F: Future<Output = Result<Response<R>, Infallible>> + Unpin,
     R: Body<Data = Bytes> + Default,
 {
     type Output = Result<Response<CountedResponse<R>>, Infallible>;
@@ -206,7 +210,7 @@ where
             .inner
             .as_mut()
             .expect("a call that is not refused has an answer to come");
-        let response = match ready!(inner.as_mut().poll(context)) {
+        let response = match ready!(Pin::new(inner).poll(context)) {
             Ok(response) => response,
             Err(never) => match never {},
         };

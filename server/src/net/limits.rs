@@ -40,6 +40,6 @@ pub const PENDING_RESETS_MAX: usize = 200_000;
 pub const LOCAL_RESETS_MAX: usize = 1_000_000;
 /// Bytes of one request's headers over HTTP/2 (grpc-go's server default).
 pub const HEADER_LIST_BYTES_MAX: u32 = 16 << 20;
-/// Bytes of small answers gathered on a connection before they are sent at once: some thirty of
-/// 1 KiB, and two frames of HTTP/2 at its default size.
-pub const GATHERED_BYTES_MAX: usize = 32 << 10;
+/// Bytes of answers gathered on a connection before they are sent at once: what the kernel sends as
+/// one segment over loopback; sixty answers of 1 KiB, or four frames of HTTP/2 at its default size.
+pub const GATHERED_BYTES_MAX: usize = 64 << 10;

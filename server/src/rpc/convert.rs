@@ -238,12 +238,17 @@ pub fn projected(reference: &KeyValueRef, projection: Projection) -> EncodedKeyV
                 meta.revision
             )
         }
-        (Projection::WithoutValueAndLease, _) => reference.keys_only(),
-        (Projection::WithoutValue, _) => Fields {
-            value: &[],
-            ..reference.fields()
-        }
-        .encode(),
+        (Projection::WithoutValueAndLease, _) => reference.keys_only().encode(),
+        (Projection::WithoutValue, _) => without_value(reference).encode(),
+    }
+}
+
+/// All fields but the value.
+#[must_use]
+pub fn without_value(reference: &KeyValueRef) -> Fields<'_> {
+    Fields {
+        value: &[],
+        ..reference.fields()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
 use kvproto::etcdserverpb as pb;
 use prost::Message;
 use tonic::Status;
@@ -24,6 +24,11 @@ use super::{Context, cluster, health, kv, lease, maintenance, range, slow, snaps
 use crate::http::{is_grpc, unknown_method};
 use crate::metrics::{GrpcMethod, MethodKind};
 use crate::runtime::Rejected;
+
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+static CLIENT_API_VERSION: HeaderName = HeaderName::from_static("client-api-version");
+static HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
 
 /// Every method that is served.
 pub const METHODS: &[GrpcMethod] = &[
@@ -169,6 +174,8 @@ fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("context deadline exceeded")
 }
 
+/// The calls that come by the thousand. What they wait for is small, so that a call costs one small
+/// allocation; the others bring their own.
 async fn dispatch(
     context: Context,
     path: &str,
@@ -180,13 +187,24 @@ async fn dispatch(
             Ok(request) => timed_range(&context, request).await,
             Err(status) => empty_status(status),
         },
+        "/etcdserverpb.KV/Put" => one(&context, incoming, kv::put).await,
+        "/etcdserverpb.KV/Txn" => one(&context, incoming, kv::txn).await,
+        _ => Box::pin(dispatch_rare(context, path, incoming, limit)).await,
+    }
+}
+
+async fn dispatch_rare(
+    context: Context,
+    path: &str,
+    incoming: Incoming,
+    limit: Option<Duration>,
+) -> Response<Body> {
+    match path {
         "/etcdserverpb.KV/RangeStream" => match read_one(incoming).await {
             Ok(request) => range::range_stream(&context, request).await,
             Err(status) => empty_status(status),
         },
-        "/etcdserverpb.KV/Put" => one(&context, incoming, kv::put).await,
         "/etcdserverpb.KV/DeleteRange" => one(&context, incoming, kv::delete_range).await,
-        "/etcdserverpb.KV/Txn" => one(&context, incoming, kv::txn).await,
         "/etcdserverpb.KV/Compact" => one(&context, incoming, kv::compact).await,
         "/etcdserverpb.Watch/Watch" => {
             let requests = MessageStream::new(incoming);
@@ -284,7 +302,7 @@ where
 
 /// Metadata that bears on every call (contract 1.17).
 fn check_metadata(context: &Context, headers: &HeaderMap) -> Result<(), Status> {
-    if let Some(encoding) = headers.get("grpc-encoding")
+    if let Some(encoding) = headers.get(&GRPC_ENCODING)
         && encoding != "identity"
         && encoding != "gzip"
     {
@@ -293,13 +311,13 @@ fn check_metadata(context: &Context, headers: &HeaderMap) -> Result<(), Status> 
             "grpc: Decompressor is not installed for grpc-encoding {encoding:?}"
         )));
     }
-    if let Some(version) = headers.get("client-api-version")
+    if let Some(version) = headers.get(&CLIENT_API_VERSION)
         && std::str::from_utf8(version.as_bytes()).is_err()
     {
         return Err(invalid::client_api_version());
     }
     let requires_leader = headers
-        .get("hasleader")
+        .get(&HAS_LEADER)
         .is_some_and(|value| value == "true");
     if requires_leader && context.handle.view().leader().is_none() {
         return Err(Rejected::NoLeader.into());
@@ -309,7 +327,7 @@ fn check_metadata(context: &Context, headers: &HeaderMap) -> Result<(), Status> 
 
 /// The client's deadline: up to 8 digits and a unit.
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    let Some(value) = headers.get("grpc-timeout") else {
+    let Some(value) = headers.get(&GRPC_TIMEOUT) else {
         return Ok(None);
     };
     let malformed = |why: String| Status::internal(format!("malformed grpc-timeout: {why}"));

@@ -61,7 +61,7 @@ pub(super) async fn put(
 ) -> Result<pb::PutResponse, Status> {
     if let Err(form) = validate::put(&request).and_then(|()| check_size(context, &request)) {
         let command = Command::Put(convert::put(request));
-        return Err(refused(context, form, Some(command)).await);
+        return Err(Box::pin(refused(context, form, Some(command))).await);
     }
     let applied = context
         .handle
@@ -107,7 +107,7 @@ pub(super) async fn txn(
     let txn = convert::txn(request);
     let read_only = txn.as_ref().is_ok_and(Txn::is_read_only);
     if let Err(form) = form.and(if read_only { Ok(()) } else { size }) {
-        return Err(refused(context, form, txn.ok().map(Command::Txn)).await);
+        return Err(Box::pin(refused(context, form, txn.ok().map(Command::Txn))).await);
     }
     let txn = txn?;
     if read_only {

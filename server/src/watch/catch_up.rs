@@ -72,7 +72,7 @@ impl Stream {
         revisions: &[&RevisionEvents],
         through: i64,
     ) -> Result<(), End> {
-        let header_revision = self.handle.view().revision();
+        let header = self.header(self.handle.view().revision());
         let mut waiting: Vec<ReadyEvent> = Vec::new();
         let mut waiting_bytes = 0;
         for revision in revisions {
@@ -94,14 +94,14 @@ impl Stream {
                 .sum::<usize>();
             waiting.extend(ready);
             if waiting_bytes >= CATCH_UP_RESPONSE_BYTES {
-                let refs: Vec<&ReadyEvent> = waiting.iter().collect();
-                self.send_events(id, header_revision, &refs).await?;
+                self.send_events(id, header, waiting.iter()).await?;
                 waiting.clear();
                 waiting_bytes = 0;
             }
         }
-        let refs: Vec<&ReadyEvent> = waiting.iter().collect();
-        self.send_events(id, header_revision, &refs).await?;
+        if !waiting.is_empty() {
+            self.send_events(id, header, waiting.iter()).await?;
+        }
         let watcher = self.watchers.get_mut(id).expect("chosen by the caller");
         watcher.next_revision = through + 1;
         Ok(())

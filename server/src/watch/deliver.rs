@@ -1,14 +1,15 @@
-//! Events of one watcher on their way out: values brought into memory, framed, in
-//! fragments where the watcher asked for them.
+//! Responses on their way out: values brought into memory, framed, in fragments where
+//! the watcher asked for them, gathered into chunks of [`BODY_CHUNK_BYTES`].
 //!
 //! Part of the stream's task; waits in the body while the client does not read.
+//! Invariant: the outbox is empty whenever the stream waits for something else.
 
-use kvproto::etcdserverpb::WatchResponse;
-use prost::Message;
+use kvproto::etcdserverpb::{ResponseHeader, WatchResponse};
 use storage::types::{EncodedKeyValue, Event, KeyValueRef};
 
-use super::encode::{ReadyEvent, events_response};
+use super::encode::{Head, ReadyEvent, put_events_response, put_response};
 use super::stream::{End, Stream};
+use crate::rpc::grpc::BODY_CHUNK_BYTES;
 
 impl Stream {
     /// Brings the key-values of events into memory.
@@ -42,38 +43,46 @@ impl Stream {
         found
     }
 
-    /// Sends events of one watcher, in fragments if it asked for them.
-    pub(super) async fn send_events(
+    /// Writes events of one watcher, in fragments if it asked for them.
+    pub(super) async fn send_events<'a>(
         &mut self,
         id: i64,
-        header_revision: i64,
-        events: &[&ReadyEvent],
+        header: ResponseHeader,
+        events: impl Iterator<Item = &'a ReadyEvent> + Clone,
     ) -> Result<(), End> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        self.gauges.sending(events.len());
-        let header = self.header(header_revision);
-        let fragment_bytes = self.options.fragment_bytes;
         let watcher = self
             .watchers
             .get_mut(id)
             .expect("only a present watcher is served");
         watcher.spoke = true;
         let (prev_kv, fragment) = (watcher.prev_kv, watcher.fragment);
-        let bytes: usize = events.iter().map(|event| event.encoded_len(prev_kv)).sum();
-        let head = WatchResponse {
-            header: Some(header),
+        self.outbox_events += events.clone().count();
+        let head = Head {
+            header,
             watch_id: id,
-            ..Default::default()
+            fragment: false,
         };
-        if !fragment || head.encoded_len() + bytes < fragment_bytes {
-            let response = events_response(header, id, false, prev_kv, events)?;
-            self.body.send(response).await?;
-            self.gauges.sent();
-            return Ok(());
+        let fragment_bytes = self.options.fragment_bytes;
+        let bytes = || -> usize {
+            let lengths = events.clone().map(|event| event.encoded_len(prev_kv));
+            lengths.sum()
+        };
+        if fragment && head.encoded_len() + bytes() >= fragment_bytes {
+            let events: Vec<&ReadyEvent> = events.collect();
+            return self.send_fragments(head, prev_kv, &events).await;
         }
-        let part_head = WatchResponse {
+        put_events_response(head, prev_kv, events, &mut self.outbox)?;
+        self.send_full_chunk().await
+    }
+
+    async fn send_fragments(
+        &mut self,
+        head: Head,
+        prev_kv: bool,
+        events: &[&ReadyEvent],
+    ) -> Result<(), End> {
+        let fragment_bytes = self.options.fragment_bytes;
+        let part_head = Head {
             fragment: true,
             ..head
         };
@@ -86,10 +95,39 @@ impl Stream {
             });
             // One event always goes, however large.
             let (part, later) = rest.split_at(fitting.count().max(1));
-            let response = events_response(header, id, !later.is_empty(), prev_kv, part)?;
-            self.body.send(response).await?;
+            let head = Head {
+                fragment: !later.is_empty(),
+                ..head
+            };
+            put_events_response(head, prev_kv, part.iter().copied(), &mut self.outbox)?;
+            self.send_full_chunk().await?;
             rest = later;
         }
+        Ok(())
+    }
+
+    /// Writes one response without events.
+    pub(super) async fn send(&mut self, response: &WatchResponse) -> Result<(), End> {
+        put_response(response, &mut self.outbox)?;
+        self.send_full_chunk().await
+    }
+
+    /// Hands the outbox to the client once it holds a chunk.
+    async fn send_full_chunk(&mut self) -> Result<(), End> {
+        if self.outbox.len() < BODY_CHUNK_BYTES {
+            return Ok(());
+        }
+        self.send_outbox().await
+    }
+
+    /// Hands what was written to the client; waits while it takes none.
+    pub(super) async fn send_outbox(&mut self) -> Result<(), End> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let chunk = std::mem::take(&mut self.outbox).freeze();
+        self.gauges.sending(std::mem::take(&mut self.outbox_events));
+        self.body.send(chunk).await?;
         self.gauges.sent();
         Ok(())
     }

@@ -3,14 +3,14 @@
 //!
 //! Pure functions; byte-identical to what the generated messages would encode.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use kvproto::etcdserverpb::{ResponseHeader, WatchResponse};
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use storage::types::EncodedKeyValue;
 use tonic::Status;
 
-use crate::rpc::grpc::{FRAME_HEADER_BYTES, frame_header};
+use crate::rpc::grpc::{BODY_CHUNK_BYTES, FRAME_HEADER_BYTES, frame_header};
 
 /// An event whose key-values are in memory.
 #[derive(Clone, Debug)]
@@ -57,39 +57,76 @@ impl ReadyEvent {
     }
 }
 
-/// A framed response with events of one watcher.
+/// What stands before the events of a response.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) header: ResponseHeader,
+    pub(super) watch_id: i64,
+    pub(super) fragment: bool,
+}
+
+impl Head {
+    fn message(self) -> WatchResponse {
+        WatchResponse {
+            header: Some(self.header),
+            watch_id: self.watch_id,
+            fragment: self.fragment,
+            ..Default::default()
+        }
+    }
+
+    /// Bytes of a response without events.
+    pub(super) fn encoded_len(self) -> usize {
+        self.message().encoded_len()
+    }
+}
+
+/// Appends a framed response with events of one watcher.
 ///
 /// # Errors
 /// When the message is longer than gRPC can say.
-pub(super) fn events_response(
-    header: ResponseHeader,
-    watch_id: i64,
-    fragment: bool,
+pub(super) fn put_events_response<'a>(
+    head: Head,
     prev_kv: bool,
-    events: &[&ReadyEvent],
-) -> Result<Bytes, Status> {
-    let head = WatchResponse {
-        header: Some(header),
-        watch_id,
-        fragment,
-        ..Default::default()
-    };
-    let events_len: usize = events.iter().map(|event| event.encoded_len(prev_kv)).sum();
+    events: impl Iterator<Item = &'a ReadyEvent> + Clone,
+    buffer: &mut BytesMut,
+) -> Result<(), Status> {
+    let head = head.message();
+    let events_len: usize = events.clone().map(|event| event.encoded_len(prev_kv)).sum();
     let length = head.encoded_len() + events_len;
-    let mut buffer = BytesMut::with_capacity(FRAME_HEADER_BYTES + length);
+    make_room(FRAME_HEADER_BYTES + length, buffer);
+    let end = buffer.len() + FRAME_HEADER_BYTES + length;
     buffer.put_slice(&frame_header(length as u64)?);
     // `events` has the highest field number, so they follow all other fields.
-    head.encode(&mut buffer)
-        .expect("the buffer is large enough");
+    head.encode(buffer).expect("the buffer is large enough");
     for event in events {
-        event.encode(prev_kv, &mut buffer);
+        event.encode(prev_kv, buffer);
     }
-    assert_eq!(
-        buffer.len(),
-        FRAME_HEADER_BYTES + length,
-        "lengths were summed wrongly"
-    );
-    Ok(buffer.freeze())
+    assert_eq!(buffer.len(), end, "lengths were summed wrongly");
+    Ok(())
+}
+
+/// Appends a framed response without events.
+///
+/// # Errors
+/// As [`put_events_response`].
+pub(super) fn put_response(response: &WatchResponse, buffer: &mut BytesMut) -> Result<(), Status> {
+    let length = response.encoded_len();
+    make_room(FRAME_HEADER_BYTES + length, buffer);
+    buffer.put_slice(&frame_header(length as u64)?);
+    response.encode(buffer).expect("the buffer is large enough");
+    Ok(())
+}
+
+/// A first response takes what it needs, since most are alone; with the second comes the room for
+/// a whole chunk.
+fn make_room(length: usize, buffer: &mut BytesMut) {
+    if buffer.is_empty() {
+        buffer.reserve(length);
+    } else if buffer.capacity() - buffer.len() < length {
+        let chunk = BODY_CHUNK_BYTES.saturating_sub(buffer.len());
+        buffer.reserve(chunk + length);
+    }
 }
 
 fn field_len(length: usize) -> usize {
@@ -105,6 +142,7 @@ fn put_field(tag: u8, bytes: &[u8], buffer: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use kvproto::mvccpb::event::EventType;
     use kvproto::mvccpb::{Event, KeyValue};
 
@@ -157,8 +195,13 @@ mod tests {
                     raft_term: 2,
                     ..Default::default()
                 };
-                let refs: Vec<_> = ready.iter().collect();
-                let bytes = events_response(header, 5, fragment, prev_kv, &refs).unwrap();
+                let head = Head {
+                    header,
+                    watch_id: 5,
+                    fragment,
+                };
+                let mut bytes = BytesMut::new();
+                put_events_response(head, prev_kv, ready.iter(), &mut bytes).unwrap();
                 let put = EventType::Put as i32;
                 let wanted = WatchResponse {
                     header: Some(header),

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kvproto::etcdserverpb::watch_request::RequestUnion;
 use kvproto::etcdserverpb::{
     ResponseHeader, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
@@ -20,12 +20,11 @@ use storage::types::RevisionEvents;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::Status;
 
-use super::encode::ReadyEvent;
 use super::gauges::Gauges;
 use super::hub::{Hub, Signal};
 use super::range_index::KeyInterval;
 use super::watchers::{Watcher, Watchers};
-use crate::rpc::grpc::{BodySender, Closed, DRAIN_TIMEOUT, MessageStream, frame_message};
+use crate::rpc::grpc::{BodySender, Closed, DRAIN_TIMEOUT, MessageStream};
 use crate::rpc::status;
 use crate::runtime::{Handle, Rejected};
 
@@ -79,6 +78,8 @@ pub async fn serve(
         gauges: Gauges::new(Arc::clone(handle.metrics())),
         handle,
         body: body.clone(),
+        outbox: BytesMut::new(),
+        outbox_events: 0,
         options,
     };
     let end = tokio::select! {
@@ -106,6 +107,10 @@ pub(super) struct Stream {
     pub(super) gauges: Gauges,
     pub(super) handle: Handle,
     pub(super) body: BodySender,
+    /// Responses that wait for the end of a step, or for a whole chunk.
+    pub(super) outbox: BytesMut,
+    /// Events among them.
+    pub(super) outbox_events: usize,
     pub(super) options: StreamOptions,
 }
 
@@ -147,7 +152,9 @@ impl Stream {
                     self.catch_up().await
                 }
             };
-            if let Err(end) = step {
+            // What was written before an end goes out before it.
+            let sent = self.send_outbox().await;
+            if let Err(end) = step.and(sent) {
                 return end;
             }
         }
@@ -324,37 +331,32 @@ impl Stream {
     }
 
     async fn deliver_live(&mut self, batch: &[Arc<RevisionEvents>]) -> Result<(), End> {
+        // Who gets which event, as (id, place of the event).
+        let mut matches: Vec<(i64, usize)> = Vec::new();
         for revision in batch {
-            let mut deliveries: std::collections::BTreeMap<i64, Vec<usize>> = Default::default();
-            for (number, event) in revision.events.iter().enumerate() {
-                self.watchers.synced_matching(&event.meta.key, |id| {
-                    deliveries.entry(id).or_default().push(number);
+            matches.clear();
+            for (place, event) in revision.events.iter().enumerate() {
+                let watchers = &self.watchers;
+                watchers.synced_matching(&event.meta.key, |id, watcher| {
+                    if revision.revision >= watcher.next_revision && watcher.passes(event) {
+                        matches.push((id, place));
+                    }
                 });
             }
-            if !deliveries.is_empty() {
+            if !matches.is_empty() {
+                // An event has a watcher once: each gets its events in their order.
+                matches.sort_unstable();
                 let ready = self.ready_events(&revision.events).await?;
-                for (id, numbers) in deliveries {
-                    let watcher = self.watchers.get_mut(id).expect("it was just matched");
-                    if revision.revision < watcher.next_revision {
-                        continue;
-                    }
-                    let wanted: Vec<&ReadyEvent> = numbers
-                        .into_iter()
-                        .filter_map(|number| {
-                            let event = revision.events.get(number)?;
-                            watcher.passes(event).then_some(ready.get(number)?)
-                        })
-                        .collect();
-                    self.send_events(id, revision.revision, &wanted).await?;
+                let header = self.header(revision.revision);
+                for of_one in matches.chunk_by(|one, next| one.0 == next.0) {
+                    let (id, _) = *of_one.first().expect("a chunk is not empty");
+                    let events = of_one.iter().filter_map(|(_, place)| ready.get(*place));
+                    self.send_events(id, header, events).await?;
                 }
             }
             self.position = revision.revision;
         }
         Ok(())
-    }
-
-    pub(super) async fn send(&mut self, response: &WatchResponse) -> Result<(), End> {
-        Ok(self.body.send(frame_message(response)?).await?)
     }
 
     pub(super) fn header(&self, revision: i64) -> ResponseHeader {

@@ -151,8 +151,14 @@ impl Watchers {
         self.behind > 0
     }
 
-    /// Calls `visit` with the id of each synced watcher whose interval holds the key.
-    pub(super) fn synced_matching(&self, key: &[u8], mut visit: impl FnMut(i64)) {
-        self.synced.matching(key, |id| visit(*id));
+    /// Calls `visit` with each synced watcher whose interval holds the key.
+    pub(super) fn synced_matching(&self, key: &[u8], mut visit: impl FnMut(i64, &Watcher)) {
+        self.synced.matching(key, |id| {
+            let watcher = self
+                .by_id
+                .get(id)
+                .expect("only a present watcher is synced");
+            visit(*id, watcher);
+        });
     }
 }

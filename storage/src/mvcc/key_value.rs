@@ -193,27 +193,38 @@ impl KeyValueRef {
         LeaseId(self.fields().lease)
     }
 
-    /// The form of a `keys_only` answer: without value *and lease* (contract 1.5).
+    /// The fields of a `keys_only` answer: without value *and lease* (contract 1.5). They stand
+    /// before the value, which is not looked at.
     #[must_use]
-    pub fn keys_only(&self) -> EncodedKeyValue {
-        Fields {
-            value: &[],
-            lease: 0,
-            ..self.fields()
+    pub fn keys_only(&self) -> Fields<'_> {
+        match self {
+            KeyValueRef::Resident(encoded) => decode_before(&encoded.0, VALUE_TAG)
+                .expect("an EncodedKeyValue holds what this module encoded"),
+            KeyValueRef::Stored(meta) => Fields {
+                lease: 0,
+                ..meta.fields(&[])
+            },
         }
-        .encode()
     }
 }
 
 /// Reads an encoded KeyValue; None when the bytes are not one in the canonical
 /// form that etcd and this module write.
 #[must_use]
-pub fn decode(mut bytes: &[u8]) -> Option<Fields<'_>> {
+pub fn decode(bytes: &[u8]) -> Option<Fields<'_>> {
+    decode_before(bytes, u8::MAX)
+}
+
+/// The fields whose tags are below `end_tag`.
+fn decode_before(mut bytes: &[u8], end_tag: u8) -> Option<Fields<'_>> {
     let mut fields = Fields::default();
     let mut last_tag = 0;
     while let Some((&tag, rest)) = bytes.split_first() {
         if tag <= last_tag {
             return None;
+        }
+        if tag >= end_tag {
+            break;
         }
         last_tag = tag;
         bytes = match tag {
@@ -386,7 +397,7 @@ mod tests {
         assert_eq!(stored.encoded_len(), resident.encoded_len());
         assert_eq!(stored.keys_only(), resident.keys_only());
         assert_eq!(
-            resident.keys_only().0.as_ref(),
+            resident.keys_only().encode().0.as_ref(),
             b"\x0a\x03foo\x10\x02\x18\xac\x02\x20\x05"
         );
         assert_eq!(stored.lease(), LeaseId(9));

@@ -10,12 +10,15 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
 use crate::runtime::Rejected;
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Bytes of one body frame, and about what a producer should hand over at a
 /// time: nothing may hold a turn of the loop (design, sixth idea).
@@ -102,9 +105,15 @@ fn response(body: Body) -> Response<Body> {
 }
 
 fn write_status(status: &Status, headers: &mut HeaderMap) {
-    headers.insert("grpc-status", HeaderValue::from(i32::from(status.code())));
+    if status.code() == Code::Ok && status.message().is_empty() {
+        headers.insert(&GRPC_STATUS, HeaderValue::from_static("0"));
+        headers.insert(&GRPC_MESSAGE, HeaderValue::from_static(""));
+        return;
+    }
+    headers.insert(&GRPC_STATUS, HeaderValue::from(i32::from(status.code())));
     let message = HeaderValue::try_from(percent_encoded(status.message()));
-    headers.insert("grpc-message", message.expect("encoded as visible ASCII"));
+    let message = message.expect("encoded as visible ASCII");
+    headers.insert(&GRPC_MESSAGE, message);
 }
 
 /// The text of a status on the wire, as grpc-go writes it: spaces stay.

@@ -4,12 +4,13 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kvproto::etcdserverpb as pb;
 use prost::Message;
-use prost::encoding::encode_varint;
+use prost::encoding::{encode_varint, encoded_len_varint};
 use storage::apply::Projection;
-use storage::types::{EncodedKeyValue, KeyValueRef};
+use storage::types::KeyValueRef;
 use tonic::Status;
 
 use super::{FETCH_KEY_VALUES_MAX, Reader, Stop, Summary};
+use crate::rpc::convert::without_value;
 use crate::rpc::grpc::{BODY_CHUNK_BYTES, BodySender, FRAME_HEADER_BYTES, frame_header};
 
 /// Wire tag of `RangeResponse.kvs` (field 2, length-delimited).
@@ -38,7 +39,7 @@ impl Reader {
         buffer.put_slice(&frame);
         buffer.put_slice(&head);
         for reference in &key_values {
-            put_key_value(&self.encoded(reference), &mut buffer);
+            self.put_key_value(reference, &mut buffer);
         }
         buffer.put_slice(&tail);
         assert_eq!(buffer.len(), capacity, "lengths were summed wrongly");
@@ -55,13 +56,13 @@ impl Reader {
     ) -> Result<(), Stop> {
         let (head, tail) = around(&summary);
         let length = head.len() as u64 + body_len + tail.len() as u64;
-        let mut buffer = BytesMut::with_capacity(2 * BODY_CHUNK_BYTES);
-        buffer.put_slice(&frame_header(length)?);
-        buffer.put_slice(&head);
-        let written = self.write_chunks(sender, &mut buffer, key_values).await?;
+        let mut chunk = BytesMut::with_capacity(BODY_CHUNK_BYTES);
+        chunk.put_slice(&frame_header(length)?);
+        chunk.put_slice(&head);
+        let written = self.write_chunks(sender, &mut chunk, key_values).await?;
         assert_eq!(written, body_len, "lengths were summed wrongly");
-        buffer.put_slice(&tail);
-        sender.send(buffer.freeze()).await?;
+        chunk.put_slice(&tail);
+        sender.send(chunk.freeze()).await?;
         Ok(())
     }
 
@@ -75,9 +76,9 @@ impl Reader {
     ) -> Result<(), Stop> {
         let (head, tail) = around(&summary);
         let length = head.len() as u64 + body_len + tail.len() as u64;
-        let mut buffer = BytesMut::with_capacity(2 * BODY_CHUNK_BYTES);
-        buffer.put_slice(&frame_header(length)?);
-        buffer.put_slice(&head);
+        let mut chunk = BytesMut::with_capacity(BODY_CHUNK_BYTES);
+        chunk.put_slice(&frame_header(length)?);
+        chunk.put_slice(&head);
         let mut written = 0;
         let mut left = limit;
         let mut from = None;
@@ -85,7 +86,7 @@ impl Reader {
             let (mut key_values, next) = self.slice(from.as_ref()).await?;
             key_values.truncate(left);
             left -= key_values.len();
-            written += self.write_chunks(sender, &mut buffer, key_values).await?;
+            written += self.write_chunks(sender, &mut chunk, key_values).await?;
             match next {
                 Some(next) => from = Some(next),
                 None => break,
@@ -95,39 +96,77 @@ impl Reader {
             written, body_len,
             "a pinned revision changed between two passes"
         );
-        buffer.put_slice(&tail);
-        sender.send(buffer.freeze()).await?;
+        chunk.put_slice(&tail);
+        sender.send(chunk.freeze()).await?;
         Ok(())
     }
 
-    async fn write_chunks(
+    /// Appends key-values to the chunk; a chunk that the next one does not fit into is sent.
+    pub(super) async fn write_chunks(
         &self,
         sender: &BodySender,
-        buffer: &mut BytesMut,
+        chunk: &mut BytesMut,
         key_values: Vec<KeyValueRef>,
     ) -> Result<u64, Stop> {
         let mut written = 0;
         for group in key_values.chunks(FETCH_KEY_VALUES_MAX) {
-            let mut group = group.to_vec();
-            if self.plan.projection() == Projection::Whole {
-                let values = self.context.handle.values();
-                values.make_resident(&mut group).await;
-            }
-            for reference in &group {
-                written += self.field_len(reference);
-                put_key_value(&self.encoded(reference), buffer);
-                if buffer.len() >= BODY_CHUNK_BYTES {
-                    sender.send(buffer.split().freeze()).await?;
-                    buffer.reserve(2 * BODY_CHUNK_BYTES);
+            let fetched = self.fetched(group).await;
+            for reference in fetched.as_deref().unwrap_or(group) {
+                let length = self.field_len(reference);
+                let fits = usize::try_from(length).expect("it fits in memory");
+                if chunk.len() + fits > BODY_CHUNK_BYTES && !chunk.is_empty() {
+                    sender.send(std::mem::take(chunk).freeze()).await?;
+                    chunk.reserve(fits.max(BODY_CHUNK_BYTES));
                 }
+                self.put_key_value(reference, chunk);
+                written += length;
             }
         }
         Ok(written)
     }
+
+    /// The group with its values in memory; None when they are, or are not wanted.
+    async fn fetched(&self, group: &[KeyValueRef]) -> Option<Vec<KeyValueRef>> {
+        let is_resident = |reference: &KeyValueRef| matches!(reference, KeyValueRef::Resident(_));
+        if self.plan.projection() != Projection::Whole || group.iter().all(is_resident) {
+            return None;
+        }
+        let mut group = group.to_vec();
+        let values = self.context.handle.values();
+        values.make_resident(&mut group).await;
+        Some(group)
+    }
+
+    fn put_key_value(&self, reference: &KeyValueRef, buffer: &mut BytesMut) {
+        let fields = match (self.plan.projection(), reference) {
+            (Projection::Whole, KeyValueRef::Resident(encoded)) => {
+                return put_encoded(&encoded.0, buffer);
+            }
+            (Projection::Whole, KeyValueRef::Stored(meta)) => unreachable!(
+                "revision {:?} was brought into memory before",
+                meta.revision
+            ),
+            (Projection::WithoutValueAndLease, _) => reference.keys_only(),
+            (Projection::WithoutValue, _) => without_value(reference),
+        };
+        let mut encoded = Vec::new();
+        fields.encode_into(&mut encoded);
+        put_encoded(&encoded, buffer);
+    }
+
+    /// Bytes of one key-value in the answer.
+    pub(super) fn field_len(&self, reference: &KeyValueRef) -> u64 {
+        let length = match self.plan.projection() {
+            Projection::Whole => reference.encoded_len(),
+            Projection::WithoutValueAndLease => reference.keys_only().encoded_len(),
+            Projection::WithoutValue => without_value(reference).encoded_len(),
+        };
+        (1 + encoded_len_varint(length as u64) + length) as u64
+    }
 }
 
 /// What is encoded before and after the key-values (fields 1, and 3 and 4).
-fn around(summary: &Summary) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn around(summary: &Summary) -> (Vec<u8>, Vec<u8>) {
     let head = pb::RangeResponse {
         header: Some(summary.header),
         ..Default::default()
@@ -139,8 +178,8 @@ fn around(summary: &Summary) -> (Vec<u8>, Vec<u8>) {
     (head.encode_to_vec(), tail.encode_to_vec())
 }
 
-fn put_key_value(encoded: &EncodedKeyValue, buffer: &mut BytesMut) {
+fn put_encoded(encoded: &[u8], buffer: &mut BytesMut) {
     buffer.put_u8(KVS_TAG);
-    encode_varint(encoded.0.len() as u64, buffer);
-    buffer.put_slice(&encoded.0);
+    encode_varint(encoded.len() as u64, buffer);
+    buffer.put_slice(encoded);
 }

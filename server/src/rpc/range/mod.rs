@@ -13,14 +13,13 @@ mod stream;
 use axum::body::Body;
 use http::Response;
 use kvproto::etcdserverpb as pb;
-use prost::encoding::encoded_len_varint;
+use storage::apply::Plan;
 use storage::apply::command::{KeyRange, Range, SortOrder, SortTarget};
-use storage::apply::{Plan, Projection};
 use storage::mvcc::Bounds;
-use storage::types::{EncodedKeyValue, Key, KeyValueRef};
+use storage::types::{Key, KeyValueRef};
 use tonic::Status;
 
-use super::convert::{self, projected};
+use super::convert;
 use super::grpc::{BodySender, Closed, streaming, unary};
 use super::{Context, validate};
 use crate::runtime::{OpenedRead, SLICE_KEY_VALUES_MAX};
@@ -218,7 +217,7 @@ impl Reader {
             return Ok(Prepared::Whole(self.summary(false, count), Vec::new()));
         }
         if !self.plan.in_key_order() || self.plan.is_filtered() {
-            return self.collect_and_arrange().await;
+            return Box::pin(self.collect_and_arrange()).await;
         }
         let limit = self.plan.limit().unwrap_or(usize::MAX);
         let first = &self.read.first;
@@ -230,7 +229,7 @@ impl Reader {
             let count = self.count_after(&key_values, found, more).await?;
             return Ok(Prepared::Whole(self.summary(more, count), key_values));
         }
-        self.measure(limit).await
+        Box::pin(self.measure(limit)).await
     }
 
     /// The first pass: lengths, and whether there is more than the limit.
@@ -403,25 +402,12 @@ impl Reader {
         }
     }
 
-    fn encoded(&self, reference: &KeyValueRef) -> EncodedKeyValue {
-        projected(reference, self.plan.projection())
-    }
-
     /// Bytes of these key-values in the answer.
     fn fields_len(&self, references: &[KeyValueRef]) -> u64 {
         references
             .iter()
             .map(|reference| self.field_len(reference))
             .sum()
-    }
-
-    /// Bytes of one key-value in the answer.
-    fn field_len(&self, reference: &KeyValueRef) -> u64 {
-        let length = match self.plan.projection() {
-            Projection::Whole => reference.encoded_len(),
-            _ => self.encoded(reference).0.len(),
-        };
-        (1 + encoded_len_varint(length as u64) + length) as u64
     }
 }
 

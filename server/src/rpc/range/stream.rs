@@ -4,15 +4,16 @@
 //! Limits: a message holds about `--max-request-bytes`; its key limit starts at
 //! [`STREAM_FIRST_KEYS`], doubles and halves.
 
-use bytes::Bytes;
-use kvproto::etcdserverpb as pb;
-use storage::apply::Projection;
+use bytes::{BufMut, BytesMut};
+use prost::encoding::{encode_varint, encoded_len_varint};
 use storage::types::{Key, KeyValueRef};
-use tonic::Status;
 
+use super::body::around;
 use super::{Reader, Stop, Summary};
-use crate::rpc::convert;
-use crate::rpc::grpc::{BodySender, frame_message};
+use crate::rpc::grpc::{BODY_CHUNK_BYTES, BodySender, frame_header};
+
+/// Wire tag of `RangeStreamResponse.range_response` (field 1, length-delimited).
+const RANGE_RESPONSE_TAG: u8 = 1 << 3 | 2;
 
 /// Keys of the first message of a stream (contract 1.5).
 const STREAM_FIRST_KEYS: usize = 10;
@@ -23,14 +24,17 @@ impl Reader {
     pub(super) async fn stream_messages(&mut self, sender: &BodySender) -> Result<(), Stop> {
         if self.plan.count_only() {
             let count = self.count_from(None, 0).await?;
-            sender
-                .send(last_message(&self.summary(false, count), Vec::new())?)
+            let mut chunk = BytesMut::new();
+            let summary = self.summary(false, count);
+            self.write_message(sender, &mut chunk, Some(&summary), Vec::new())
                 .await?;
+            sender.send(chunk.freeze()).await?;
             return Ok(());
         }
         let message_bytes = self.context.options.request_bytes_max as u64;
         let limit = self.plan.limit().unwrap_or(usize::MAX);
         let mut keys_max = STREAM_FIRST_KEYS;
+        let mut chunk = BytesMut::with_capacity(BODY_CHUNK_BYTES);
         let mut waiting: Vec<KeyValueRef> = Vec::new();
         let mut waiting_bytes = 0;
         let (mut shown, mut more) = (0, false);
@@ -49,8 +53,7 @@ impl Reader {
                     let full = std::mem::take(&mut waiting);
                     keys_max = next_keys_max(keys_max, waiting_bytes, message_bytes);
                     waiting_bytes = 0;
-                    let message = self.stream_message(full).await;
-                    sender.send(frame_message(&message)?).await?;
+                    self.write_message(sender, &mut chunk, None, full).await?;
                 }
                 shown += 1;
                 waiting_bytes += self.field_len(&reference);
@@ -72,37 +75,41 @@ impl Reader {
         };
         self.remember_page(last.as_deref(), shown, more, count)
             .await;
-        let rest = self.messages(waiting).await;
-        sender
-            .send(last_message(&self.summary(more, count), rest)?)
+        let summary = self.summary(more, count);
+        self.write_message(sender, &mut chunk, Some(&summary), waiting)
             .await?;
+        sender.send(chunk.freeze()).await?;
         Ok(())
     }
 
-    async fn stream_message(&self, references: Vec<KeyValueRef>) -> pb::RangeStreamResponse {
-        let kvs = self.messages(references).await;
-        pb::RangeStreamResponse {
-            range_response: Some(pb::RangeResponse {
-                kvs,
-                ..Default::default()
-            }),
-        }
-    }
-
-    /// etcd sorts each message of a stream for itself when a target is named
-    /// without an order.
-    async fn messages(&self, mut references: Vec<KeyValueRef>) -> Vec<kvproto::mvccpb::KeyValue> {
-        if self.plan.projection() == Projection::Whole || self.plan.sorts_by_value() {
-            let values = self.context.handle.values();
-            values.make_resident(&mut references).await;
-        }
+    /// Appends one message, the last one with its summary, to the chunk; full chunks are sent.
+    /// etcd sorts each message of a stream for itself when a target is named without an order.
+    async fn write_message(
+        &self,
+        sender: &BodySender,
+        chunk: &mut BytesMut,
+        summary: Option<&Summary>,
+        mut references: Vec<KeyValueRef>,
+    ) -> Result<(), Stop> {
         if !self.plan.in_key_order() {
+            if self.plan.sorts_by_value() {
+                let values = self.context.handle.values();
+                values.make_resident(&mut references).await;
+            }
             (references, _) = self.plan.arrange(references);
         }
-        references
-            .iter()
-            .map(|reference| convert::key_value(&self.encoded(reference)))
-            .collect()
+        let (head, tail) = summary.map(around).unwrap_or_default();
+        let body_len = self.fields_len(&references);
+        let inner = head.len() as u64 + body_len + tail.len() as u64;
+        let length = 1 + encoded_len_varint(inner) as u64 + inner;
+        chunk.put_slice(&frame_header(length)?);
+        chunk.put_u8(RANGE_RESPONSE_TAG);
+        encode_varint(inner, chunk);
+        chunk.put_slice(&head);
+        let written = self.write_chunks(sender, chunk, references).await?;
+        assert_eq!(written, body_len, "lengths were summed wrongly");
+        chunk.put_slice(&tail);
+        Ok(())
     }
 }
 
@@ -115,14 +122,4 @@ fn next_keys_max(keys_max: usize, bytes: u64, wanted: u64) -> usize {
     } else {
         keys_max
     }
-}
-
-fn last_message(summary: &Summary, kvs: Vec<kvproto::mvccpb::KeyValue>) -> Result<Bytes, Status> {
-    let response = pb::RangeResponse {
-        kvs,
-        ..summary.message()
-    };
-    frame_message(&pb::RangeStreamResponse {
-        range_response: Some(response),
-    })
 }
