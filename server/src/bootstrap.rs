@@ -22,7 +22,7 @@ use crate::config::{Bootstrap, Config, ConfigError, MetricsLevel, Quota, Url};
 use crate::metrics::Metrics;
 use crate::node::{Node, Restored, Timing};
 use crate::rpc::METHODS;
-use crate::runtime::{Identity, Parts, Values};
+use crate::runtime::{FlushChoice, Flusher, Identity, Parts, Values};
 use crate::version::CLUSTER_VERSION;
 
 /// Why a member does not start.
@@ -72,6 +72,7 @@ pub struct Opened {
 /// A directory of somebody else, in use, damaged or of a newer format; flags that
 /// cannot found a cluster.
 pub fn open(config: &Config) -> Result<Opened, StartError> {
+    let flush_choice = FlushChoice::from_environment().map_err(ConfigError::Invalid)?;
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     let directory = config.data_dir.as_path();
     let known = layout::recognise(&*vfs, directory)?.accept()?;
@@ -142,10 +143,12 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         dropped,
     );
     let metrics = metrics(config, &identity);
+    let flusher = Flusher::start(flush_choice, &log, Arc::clone(&metrics))?;
     let parts = Parts {
         identity,
         node,
         log,
+        flusher,
         machine,
         values,
         checkpointer,
