@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use sha1::{Digest, Sha1};
 use storage::checkpoint::layout::{self, DirectoryLock};
-use storage::checkpoint::{
-    self, CheckpointStore, Checkpointer, FjallStore, Installed, Manifest, Member, Membership,
-};
+use storage::checkpoint::{self, Checkpointer, Installed, Manifest, Member, Membership};
 use storage::error::Fatal;
 use storage::mvcc::Mvcc;
 use storage::raft_log::{LogOptions, RaftLog};
@@ -89,7 +87,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
     }
     let published = checkpoint::read_manifest(&*vfs, directory)?;
     // The store first: a manifest proves that there is one.
-    let store = FjallStore::open_or_create(&*vfs, directory)?;
+    let store = checkpoint::open_or_defer(&*vfs, directory)?;
     let manifest = match published {
         Some(manifest) => manifest,
         None => first_manifest(&*vfs, directory, config)?,
@@ -98,7 +96,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         machine,
         leftovers,
         dropped,
-    } = checkpoint::install(&manifest, &store, Mvcc::new(), quota_bytes(config))?;
+    } = checkpoint::install(&manifest, &*store, Mvcc::new(), quota_bytes(config))?;
     let applied = (manifest.applied_index, manifest.applied_term);
     let options = LogOptions {
         salt: manifest.identity.member_id.0,
@@ -134,14 +132,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         voters: manifest.membership.voters.clone(),
     };
     let node = Node::new(identity.member_id, timing, restored);
-    let checkpointer = Checkpointer::new(
-        vfs,
-        directory,
-        Box::new(store),
-        manifest,
-        leftovers,
-        dropped,
-    );
+    let checkpointer = Checkpointer::new(vfs, directory, store, manifest, leftovers, dropped);
     let metrics = metrics(config, &identity);
     let flusher = Flusher::start(flush_choice, &log, Arc::clone(&metrics))?;
     let parts = Parts {
