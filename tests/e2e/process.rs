@@ -94,7 +94,7 @@ impl Member {
                 command.env_remove(name);
             }
         }
-        // Lives take turns on one directory; the default is io_uring where it is allowed.
+        // Lives take turns on one directory.
         let back_end = FLUSH_BACK_ENDS.get(self.lives % FLUSH_BACK_ENDS.len());
         if std::env::var_os(FLUSH_VARIABLE).is_none() {
             command.env(FLUSH_VARIABLE, back_end.expect("within the list"));
