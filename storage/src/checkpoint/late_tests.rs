@@ -11,7 +11,7 @@ const OURS: Identity = Identity {
 };
 
 fn is_empty(directory: &Path) -> bool {
-    std::fs::read_dir(directory).unwrap().next().is_none()
+    std::fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none())
 }
 
 #[test]

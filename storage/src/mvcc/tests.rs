@@ -141,7 +141,7 @@ fn a_write_that_is_dropped_leaves_no_trace() {
     assert_eq!(before, after);
     assert_eq!(
         store.superseded_resident_bytes(),
-        3 + 2 + 2 + 2 + 3 + 5 * HOT_RECORD_BYTES
+        3 + 2 + 2 + 2 + 3 + HOT_RECORD_BYTES
     );
     assert_eq!(put(&mut store, "a", "3").revision, 5);
 }
