@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use sha1::{Digest, Sha1};
 use storage::checkpoint::layout::{self, DirectoryLock};
-use storage::checkpoint::{
-    self, CheckpointStore, Checkpointer, FjallStore, Installed, Manifest, Member, Membership,
-};
+use storage::checkpoint::{self, Checkpointer, Installed, Manifest, Member, Membership};
 use storage::error::Fatal;
 use storage::mvcc::Mvcc;
 use storage::raft_log::{LogOptions, RaftLog};
@@ -22,7 +20,7 @@ use crate::config::{Bootstrap, Config, ConfigError, MetricsLevel, Quota, Url};
 use crate::metrics::Metrics;
 use crate::node::{Node, Restored, Timing};
 use crate::rpc::METHODS;
-use crate::runtime::{Identity, Parts, Values};
+use crate::runtime::{FlushChoice, Flusher, Identity, Parts, Values};
 use crate::version::CLUSTER_VERSION;
 
 /// The term of a member that has just been founded.
@@ -75,6 +73,7 @@ pub struct Opened {
 /// A directory of somebody else, in use, damaged or of a newer format; flags that
 /// cannot found a cluster.
 pub fn open(config: &Config) -> Result<Opened, StartError> {
+    let flush_choice = FlushChoice::from_environment().map_err(ConfigError::Invalid)?;
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     let directory = config.data_dir.as_path();
     let known = layout::recognise(&*vfs, directory)?.accept()?;
@@ -91,7 +90,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
     }
     let published = checkpoint::read_manifest(&*vfs, directory)?;
     // The store first: a manifest proves that there is one.
-    let store = FjallStore::open_or_create(&*vfs, directory)?;
+    let store = checkpoint::open_or_defer(&*vfs, directory)?;
     let manifest = match published {
         Some(manifest) => manifest,
         None => first_manifest(&*vfs, directory, config)?,
@@ -100,7 +99,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         machine,
         leftovers,
         dropped,
-    } = checkpoint::install(&manifest, &store, Mvcc::new(), quota_bytes(config))?;
+    } = checkpoint::install(&manifest, &*store, Mvcc::new(), quota_bytes(config))?;
     let applied = (manifest.applied_index, manifest.applied_term);
     let options = LogOptions {
         salt: manifest.identity.member_id.0,
@@ -138,19 +137,14 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         voters: manifest.membership.voters.clone(),
     };
     let node = Node::new(identity.member_id, timing, restored);
-    let checkpointer = Checkpointer::new(
-        vfs,
-        directory,
-        Box::new(store),
-        manifest,
-        leftovers,
-        dropped,
-    );
+    let checkpointer = Checkpointer::new(vfs, directory, store, manifest, leftovers, dropped);
     let metrics = metrics(config, &identity);
+    let flusher = Flusher::start(flush_choice, &log, Arc::clone(&metrics))?;
     let parts = Parts {
         identity,
         node,
         log,
+        flusher,
         machine,
         values,
         checkpointer,

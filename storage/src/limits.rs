@@ -11,8 +11,14 @@ pub const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 /// group shares a disk block with a later write.
 pub const GROUP_ALIGNMENT_BYTES: u64 = 4096;
 
-/// Bytes of superseded values that stay resident (design, second idea).
+/// Bytes of superseded records that stay resident (design, second idea).
 pub const HOT_SUPERSEDED_BYTES: u64 = 256 << 20;
+
+/// What a superseded record in memory costs beside its encoded bytes: its slot (96
+/// bytes), its place in the timeline, and the head and rounding of its allocation.
+/// Counted against [`HOT_SUPERSEDED_BYTES`]; once evicted it is packed into about
+/// 20 bytes.
+pub const HOT_RECORD_BYTES: u64 = 130;
 
 /// Bookkeeping bytes that dbSize adds to each record's encoded KeyValue
 /// (17 bytes of bolt key and 17 of page and element headers; design section 5).

@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 
 /// How long a member may take to serve. Generous: the machine may be busy with builds.
 pub const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How the log is flushed in one life after the other (docs/operations.md).
+const FLUSH_BACK_ENDS: [&str; 3] = ["", "aio", "thread"];
+/// Asks for a back end; set from outside, it counts for all lives.
+const FLUSH_VARIABLE: &str = "STERNPOST_LOG_FLUSH";
 /// The pause between two looks at a process.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -39,6 +43,8 @@ pub struct Member {
     client_port: u16,
     peer_port: u16,
     child: Option<Child>,
+    /// Times the process was started.
+    lives: usize,
 }
 
 impl Member {
@@ -49,6 +55,7 @@ impl Member {
             client_port: free_port(),
             peer_port: free_port(),
             child: None,
+            lives: 0,
         }
     }
 
@@ -87,6 +94,12 @@ impl Member {
                 command.env_remove(name);
             }
         }
+        // Lives take turns on one directory.
+        let back_end = FLUSH_BACK_ENDS.get(self.lives % FLUSH_BACK_ENDS.len());
+        if std::env::var_os(FLUSH_VARIABLE).is_none() {
+            command.env(FLUSH_VARIABLE, back_end.expect("within the list"));
+        }
+        self.lives += 1;
         let child = command
             .arg("--name=default")
             .arg(format!("--data-dir={}", self.data().display()))

@@ -38,6 +38,8 @@ pub struct Parts {
     pub node: Node,
     /// The log, open.
     pub log: RaftLog,
+    /// Makes its groups durable.
+    pub flusher: Flusher,
     /// The state machine at the node's applied position.
     pub machine: StateMachine,
     /// Reads values back.
@@ -72,6 +74,7 @@ impl Core {
             identity,
             node,
             log,
+            flusher,
             machine,
             values,
             checkpointer,
@@ -109,8 +112,8 @@ impl Core {
             view,
             hub,
             meters: Meters::new(Arc::clone(&metrics), slow_apply),
-            worker: CheckpointWorker::start(checkpointer, Arc::clone(&metrics)),
-            flusher: Flusher::start(metrics),
+            worker: CheckpointWorker::start(checkpointer, metrics),
+            flusher,
             handle: handle.clone(),
         };
         let engine = or_die(Engine::new(engine_parts, &mut shell));

@@ -24,6 +24,7 @@ pub use crate::engine::{
 };
 pub use auto_compaction::run as run_auto_compaction;
 pub use core_loop::{Core, Parts};
+pub use flush::{Choice as FlushChoice, Flusher};
 pub use handle::Handle;
 pub use memory_guard::run as run_memory_guard;
 pub use values::Values;

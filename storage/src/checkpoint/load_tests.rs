@@ -7,7 +7,7 @@ use crate::apply::EntryData;
 use crate::apply::codec;
 use crate::apply::command::{Command, DeleteRange, Envelope, KeyRange, Put};
 use crate::checkpoint::step_disk::StepDisk;
-use crate::checkpoint::{CheckpointJob, FjallStore, Manifest, ModelDisk, ModelStore};
+use crate::checkpoint::{CheckpointJob, Manifest, ModelDisk, ModelStore, open_or_defer};
 use crate::types::{LeaseId, LogIndex, MemberId, RequestId, SegmentNumber, Term};
 
 const OURS: Identity = Identity {
@@ -74,11 +74,11 @@ fn a_start_gives_back_the_whole_state() {
     let disk = Arc::new(StepDisk::default());
     let data = scratch.path();
     layout::create(&*disk, data, OURS).unwrap();
-    let open = |store: FjallStore| {
-        let store = Box::new(store);
+    let open = || {
+        let store = open_or_defer(&*disk, data).unwrap();
         start(disk.clone(), data, OURS, store, Mvcc::new(), None).unwrap()
     };
-    let mut started = open(FjallStore::open_or_create(&*disk, data).unwrap());
+    let mut started = open();
     assert_eq!(started.machine.applied_index(), LogIndex(0));
     let steps = [
         vec![
@@ -104,7 +104,7 @@ fn a_start_gives_back_the_whole_state() {
         started.checkpointer.perform(job, &mut || ()).unwrap();
         let before = started.machine;
         drop(started.checkpointer);
-        started = open(FjallStore::open_or_create(&*disk, data).unwrap());
+        started = open();
         assert_eq!(started.machine.restart(), before.restart());
         assert_eq!(started.machine.state_hash(), before.state_hash());
         let metas = |machine: &StateMachine| {

@@ -75,7 +75,7 @@ pub struct Mvcc {
     total_bytes: u64,
     usage: SegmentUsage,
     hash: StateHash,
-    /// Encoded bytes of superseded records that are in memory.
+    /// What superseded records cost whose encoding is in memory.
     superseded_bytes: u64,
     /// Superseded bytes that may stay in memory.
     hot_bytes_max: u64,
@@ -289,7 +289,7 @@ impl Mvcc {
         self.packing.packed
     }
 
-    /// Bytes of superseded values in memory.
+    /// What superseded records cost whose values are in memory, bytes.
     #[must_use]
     pub fn superseded_resident_bytes(&self) -> u64 {
         self.superseded_bytes

@@ -16,6 +16,7 @@
 use std::sync::Arc;
 
 use super::key_value::Fields;
+use crate::limits::HOT_RECORD_BYTES;
 use crate::types::{EncodedKeyValue, Key, KeyValueRef, LeaseId, Place, RecordMeta, Revision};
 
 /// Records per chunk: a chunk is 384 KiB, so that growing the slab never moves
@@ -168,10 +169,12 @@ impl Record {
         usize::try_from(self.place.length).expect("a length of 32 bits fits")
     }
 
-    /// Bytes of the resident encoding, 0 when it is not in memory.
+    /// What the record costs while its encoding is in memory; 0 when it is not.
     pub(super) fn resident_bytes(&self) -> u64 {
-        let length = self.resident.as_ref().map_or(0, |encoded| encoded.0.len());
-        u64::try_from(length).expect("a length fits 64 bits")
+        self.resident.as_ref().map_or(0, |encoded| {
+            let length = u64::try_from(encoded.0.len()).expect("a length fits 64 bits");
+            length + HOT_RECORD_BYTES
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
+use crate::limits::HOT_RECORD_BYTES;
 use crate::types::{KeyValueRef, LeaseId, Place, RevisionEvents, SegmentNumber};
 
 fn place(value: &[u8]) -> Place {
@@ -138,7 +139,10 @@ fn a_write_that_is_dropped_leaves_no_trace() {
         store.live_keys(),
     );
     assert_eq!(before, after);
-    assert_eq!(store.superseded_resident_bytes(), 3 + 2 + 2 + 2 + 3);
+    assert_eq!(
+        store.superseded_resident_bytes(),
+        3 + 2 + 2 + 2 + 3 + HOT_RECORD_BYTES
+    );
     assert_eq!(put(&mut store, "a", "3").revision, 5);
 }
 
@@ -207,7 +211,7 @@ fn reading_what_is_purged_is_a_bug_of_the_caller() {
 
 #[test]
 fn superseded_values_leave_memory_oldest_first_and_newest_ones_come_back() {
-    let mut store = Mvcc::with_hot_bytes_max(12);
+    let mut store = Mvcc::with_hot_bytes_max(12 + HOT_RECORD_BYTES);
     for key in ["a", "b"] {
         put(&mut store, key, "1");
         put(&mut store, key, "2");

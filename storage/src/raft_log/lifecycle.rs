@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::error::Fatal;
+use crate::limits::GROUP_ALIGNMENT_BYTES;
 use crate::types::{LogIndex, SegmentNumber, Term};
 use crate::vfs::Vfs;
 
@@ -189,6 +190,17 @@ impl RaftLog {
             self.spares.len() <= self.options.spares_max.max(1),
             "one job at a time"
         );
+    }
+
+    /// The active segment's file and where in it the next group goes, for a flush
+    /// back end that tries itself with a block of zeros: it is void to the log.
+    /// `None` when the segment is no file of the operating system, or is full.
+    #[must_use]
+    pub fn probe_place(&self) -> Option<(&Path, u64)> {
+        let room = self.position + GROUP_ALIGNMENT_BYTES <= self.capacity;
+        let real = self.active.file.raw_fd().is_some();
+        (room && real && self.pending.is_empty())
+            .then_some((self.active.path.as_path(), self.position))
     }
 
     /// A handle that reads values back.
