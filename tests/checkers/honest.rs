@@ -113,10 +113,10 @@ impl World {
             Some((_, None)) => self.carry_out(client),
             Some((_, Some(_))) => self.finish(client),
         }
-        if self.random.below(30) == 0 {
-            if let Some(ghost) = self.ghosts.pop() {
-                self.perform(&self.history.calls[ghost].request.clone());
-            }
+        if self.random.below(30) == 0
+            && let Some(ghost) = self.ghosts.pop()
+        {
+            self.perform(&self.history.calls[ghost].request.clone());
         }
         let watch = self.random.below(2) as usize;
         match self.random.below(6) {

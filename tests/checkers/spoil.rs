@@ -395,12 +395,11 @@ fn lease(damage: Damage, history: &mut History, random: &mut SplitMix64) -> Opti
                 lease: id,
                 ttl_seconds,
             }) = &mut call.request
+                && id.0 == lease
             {
-                if id.0 == lease {
-                    *ttl_seconds = 3600;
-                    if let Some(Answer::Grant { ttl, .. }) = answer(call) {
-                        *ttl = 3600;
-                    }
+                *ttl_seconds = 3600;
+                if let Some(Answer::Grant { ttl, .. }) = answer(call) {
+                    *ttl = 3600;
                 }
             }
         }

@@ -208,14 +208,14 @@ pub fn operations(history: &History, before: &[KeyValue]) -> Groups {
         }
     }
     for call in &history.calls {
-        if let Request::Write(Command::LeaseRevoke { lease }) = &call.request {
-            if let (Some(group), false) = (leased.get(&lease.0), is_refused(call)) {
-                let action = Action::EndLease(lease.0);
-                groups
-                    .entry(group.clone())
-                    .or_default()
-                    .push(operation(call, action));
-            }
+        if let Request::Write(Command::LeaseRevoke { lease }) = &call.request
+            && let (Some(group), false) = (leased.get(&lease.0), is_refused(call))
+        {
+            let action = Action::EndLease(lease.0);
+            groups
+                .entry(group.clone())
+                .or_default()
+                .push(operation(call, action));
         }
     }
     // A lease may end by itself; whether it was too early is the business of another.

@@ -4,8 +4,8 @@
 
 pub mod atomic;
 pub mod durable;
-pub mod hash_kv;
 pub mod group_spec;
+pub mod hash_kv;
 pub mod judge;
 pub mod leases;
 pub mod linearizable;

@@ -130,10 +130,10 @@ fn explain<'a>(
     let keys: Vec<&[u8]> = changes.iter().map(|c| &c.key_value.key[..]).collect();
     let mut commands: Vec<Command> = Vec::new();
     for call in candidates.filter(|call| call.invoked <= at) {
-        if let Request::Write(command) = &call.request {
-            if matches!(command, Command::LeaseRevoke { .. }) || touches(command, &keys) {
-                commands.push(command.clone());
-            }
+        if let Request::Write(command) = &call.request
+            && (matches!(command, Command::LeaseRevoke { .. }) || touches(command, &keys))
+        {
+            commands.push(command.clone());
         }
     }
     let leases = model.leases();
@@ -201,10 +201,10 @@ fn at_one_revision(model: &mut Model, calls: Option<&Vec<&Call>>) -> Result<(), 
             continue;
         }
         // One that took this revision was carried out with it.
-        if let Command::LeaseRevoke { lease } = command {
-            if !model.leases().iter().any(|(known, _, _)| *known == lease.0) {
-                continue;
-            }
+        if let Command::LeaseRevoke { lease } = command
+            && !model.leases().iter().any(|(known, _, _)| *known == lease.0)
+        {
+            continue;
         }
         let effect = model.command(command);
         if !effect.changes.is_empty() {

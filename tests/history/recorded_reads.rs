@@ -105,10 +105,13 @@ pub fn check_pairs(history: &History) -> Verdict {
         let from_first = &range.range.key[..] <= atomic::PAIR_PREFIX;
         let to_last =
             &range.range.range_end[..] == b"\0" || &range.range.range_end[..] == b"/pair0";
-        if let Answer::Range { key_values, .. } = &answered.answer {
-            if from_first && to_last && range.limit == 0 && !range.count_only {
-                atomic::check(key_values)?;
-            }
+        if let Answer::Range { key_values, .. } = &answered.answer
+            && from_first
+            && to_last
+            && range.limit == 0
+            && !range.count_only
+        {
+            atomic::check(key_values)?;
         }
     }
     Ok(())
