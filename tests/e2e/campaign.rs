@@ -43,7 +43,7 @@ pub struct Campaign {
     /// HashKV as an earlier process told it: revision, compacted revision, hash.
     hash: Option<(i64, i64, u32)>,
     /// Where the member's log lies, and its data unless said otherwise.
-    pub directory: TempDir,
+    _directory: TempDir,
 }
 
 impl Campaign {
@@ -68,7 +68,7 @@ impl Campaign {
             clients: JoinSet::new(),
             compacted: 0,
             hash: None,
-            directory,
+            _directory: directory,
         }
     }
 

@@ -81,8 +81,8 @@ impl Worker {
             };
             match outcome {
                 Ok(()) => {}
-                Err(Failed::Open) => return,
-                Err(Failed::Refused(_)) => tokio::time::sleep(REFUSED_PAUSE).await,
+                Err(Failed::Open) if !self.recorder.tolerates() => return,
+                Err(_) => tokio::time::sleep(REFUSED_PAUSE).await,
             }
         }
     }

@@ -17,6 +17,7 @@ mod answer;
 mod campaign;
 mod client;
 mod content;
+mod faults;
 #[path = "../history/mod.rs"]
 #[allow(dead_code, reason = "the simulation uses the rest")]
 mod history;
@@ -27,7 +28,9 @@ mod methods;
 #[path = "../model/apply/model.rs"]
 #[allow(dead_code, reason = "the test of the model uses all of it")]
 mod model;
+mod power;
 mod process;
 mod recorder;
+mod shim;
 mod slow_reader;
 mod wire;

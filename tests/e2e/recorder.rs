@@ -29,6 +29,8 @@ pub struct Recorder {
     known: Arc<Mutex<BTreeMap<Vec<u8>, i64>>>,
     /// Set before the process is asked to end; reset before the next one starts.
     ending: Arc<AtomicBool>,
+    /// Calls may be given up by a member that goes on; their clients go on as well.
+    tolerant: Arc<AtomicBool>,
     begin: Instant,
 }
 
@@ -63,6 +65,7 @@ impl Recorder {
             records: Arc::default(),
             known: Arc::default(),
             ending: Arc::default(),
+            tolerant: Arc::default(),
             begin: Instant::now(),
         }
     }
@@ -81,9 +84,19 @@ impl Recorder {
         self.ending.store(ending, Ordering::SeqCst);
     }
 
+    /// From here on calls without an outcome are expected, or no more.
+    pub fn tolerate(&self, tolerant: bool) {
+        self.tolerant.store(tolerant, Ordering::SeqCst);
+    }
+
+    /// Whether a client goes on after a call without an outcome.
+    pub fn tolerates(&self) -> bool {
+        self.tolerant.load(Ordering::SeqCst)
+    }
+
     /// Fails the test unless the process was about to end.
     pub fn expected(&self, status: &Status) {
-        let ending = self.ending.load(Ordering::SeqCst);
+        let ending = self.ending.load(Ordering::SeqCst) || self.tolerates();
         assert!(ending, "an error of a member that should be well: {status}");
     }
 

@@ -23,6 +23,16 @@ pub struct Placed {
     pub head: i64,
 }
 
+/// Who took a revision that no answer claims.
+enum Source {
+    /// A revocation; its answer does not say whether it took one.
+    Answered,
+    /// A write whose outcome was unknown.
+    Open,
+    /// A lease that ended by itself.
+    LeaseEnd(EndedLease),
+}
+
 /// Carries all writes out on the model, which stands at the revision before the first, and
 /// notes what every revision changed.
 pub fn replay(
@@ -72,10 +82,10 @@ pub fn replay(
                 .ok_or_else(|| format!("nobody wrote revision {revision}, no watch saw it"))?;
             let revokes = shown.get(&revision).into_iter().flatten().copied();
             let candidates = revokes.chain(open.iter().copied());
-            let ended = explain(revision, (*at, changes), candidates, model, events)?;
-            match ended {
-                Some(ended) => placed.ended.push(ended),
-                None => placed.open_happened += 1,
+            match explain(revision, (*at, changes), candidates, model, events)? {
+                Source::LeaseEnd(ended) => placed.ended.push(ended),
+                Source::Open => placed.open_happened += 1,
+                Source::Answered => {}
             }
         }
         at_one_revision(model, shown.get(&revision))?;
@@ -126,14 +136,14 @@ fn explain<'a>(
     candidates: impl Iterator<Item = &'a Call>,
     model: &mut Model,
     events: &mut BTreeMap<i64, Vec<Change>>,
-) -> Result<Option<EndedLease>, String> {
+) -> Result<Source, String> {
     let keys: Vec<&[u8]> = changes.iter().map(|c| &c.key_value.key[..]).collect();
-    let mut commands: Vec<Command> = Vec::new();
+    let mut commands: Vec<(Command, bool)> = Vec::new();
     for call in candidates.filter(|call| call.invoked <= at) {
         if let Request::Write(command) = &call.request
             && (matches!(command, Command::LeaseRevoke { .. }) || touches(command, &keys))
         {
-            commands.push(command.clone());
+            commands.push((command.clone(), call.answered.is_none()));
         }
     }
     let leases = model.leases();
@@ -142,22 +152,26 @@ fn explain<'a>(
         same && !keys.is_empty() && attached.iter().all(|key| keys.contains(&&key[..]))
     });
     let by_itself = attached.map(|(lease, _, _)| *lease);
-    commands.extend(by_itself.map(|lease| Command::LeaseRevoke {
-        lease: LeaseId(lease),
+    let asked = commands.len();
+    commands.extend(by_itself.map(|lease| {
+        let lease = LeaseId(lease);
+        (Command::LeaseRevoke { lease }, false)
     }));
-    let asked = commands.len() - usize::from(by_itself.is_some());
-    for (place, command) in commands.iter().enumerate() {
+    for (place, (command, open)) in commands.iter().enumerate() {
         let mut tried = model.clone();
         let effect = tried.command(command);
         if same(&effect.changes, changes) {
             *model = tried;
             events.insert(revision, effect.changes);
-            let ended = by_itself.filter(|_| place >= asked);
-            return Ok(ended.map(|lease| EndedLease {
-                lease,
-                at,
-                revision,
-            }));
+            return Ok(match by_itself {
+                Some(lease) if place >= asked => Source::LeaseEnd(EndedLease {
+                    lease,
+                    at,
+                    revision,
+                }),
+                _ if *open => Source::Open,
+                _ => Source::Answered,
+            });
         }
     }
     Err(format!("nobody asked for revision {revision}: {changes:?}"))
