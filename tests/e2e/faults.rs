@@ -36,7 +36,7 @@ async fn a_failed_flush_ends_the_process_and_loses_nothing() {
     };
     let flushes = from_environment("STERNPOST_E2E_FLUSHES", FLUSHES);
     let mut campaign = Campaign::new();
-    let mut slowest = Duration::ZERO;
+    let (mut slowest, mut harmless) = (Duration::ZERO, 0);
     for round in 0..flushes {
         let mark = directory.path().join(format!("mark-{round}"));
         let arm = directory.path().join(format!("arm-{round}"));
@@ -56,10 +56,10 @@ async fn a_failed_flush_ends_the_process_and_loses_nothing() {
         campaign.load().await;
         campaign.recorder.announce_end(true);
         fs::write(&arm, "").expect("a file");
-        let status = campaign.member.wait(READY_WITHIN);
-        assert!(!status.success(), "{status}");
-        let (at, now) = fired(&mark);
-        slowest = slowest.max(now.saturating_sub(at));
+        match end_or_harmless(&mut campaign, &mark).await {
+            Some(after) => slowest = slowest.max(after),
+            None => harmless += 1,
+        }
         campaign.join().await;
         campaign.member.environment.clear();
         campaign.check();
@@ -67,9 +67,32 @@ async fn a_failed_flush_ends_the_process_and_loses_nothing() {
     campaign.start().await;
     campaign.kill().await;
     eprintln!(
-        "{flushes} failed calls, each fired; the process ended within {slowest:?} of it; {}",
+        "{flushes} failed calls, each fired, {harmless} of them on a spare segment, which is no \
+         harm; else the process ended within {slowest:?}; {}",
         campaign.summary()
     );
+}
+
+/// Waits until the process has ended because of the failure, and says how long after it that
+/// was; or until the failure has met a segment in preparation, which nobody needs yet.
+async fn end_or_harmless(campaign: &mut Campaign, mark: &Path) -> Option<Duration> {
+    let begin = Instant::now();
+    while !campaign.member.ended() {
+        let struck = fs::read_to_string(mark).unwrap_or_default();
+        if struck.contains(".filling") {
+            campaign.member.kill();
+            return None;
+        }
+        assert!(
+            begin.elapsed() < READY_WITHIN,
+            "failed and goes on: {struck:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let status = campaign.member.wait(READY_WITHIN);
+    assert!(!status.success(), "{status}");
+    let (at, now) = fired(mark);
+    Some(now.saturating_sub(at))
 }
 
 /// What the shim is told.
@@ -87,7 +110,8 @@ fn environment(library: &Path, mark: &Path, (kind, how): (&str, u64)) -> Vec<(St
 /// When the shim struck, and now, both on the monotonic clock.
 fn fired(mark: &Path) -> (Duration, Duration) {
     let text = fs::read_to_string(mark).expect("a fault that never fired is no test");
-    let at: f64 = text.trim().parse().expect("seconds");
+    let at = text.split_whitespace().next().expect("seconds");
+    let at: f64 = at.parse().expect("seconds");
     let uptime = fs::read_to_string("/proc/uptime").expect("there is /proc");
     let now = uptime
         .split(' ')

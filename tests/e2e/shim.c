@@ -8,7 +8,7 @@
  *   SHIM_SLOW_SYNC=MS   every sync takes so many milliseconds longer
  *   SHIM_CLOCK=FILE     the wall clock is off by the seconds that the file holds
  *   SHIM_ARM=FILE       calls are counted, and slow, only once this file is there
- *   SHIM_MARK=FILE      is made when the failure happens: a fault that never fired is no test
+ *   SHIM_MARK=FILE      is made when the failure happens, and names the file: a fault that never fired is no test
  * Only files whose name contains SHIM_PATH are meant. Limits: UNDO_MAX writes of UNDO_BYTES.
  */
 #define _GNU_SOURCE
@@ -62,14 +62,17 @@ static int meant(int fd) {
   return part == NULL || strstr(path, part) != NULL;
 }
 
-static void mark(void) {
+static void mark(int fd) {
   const char *path = getenv("SHIM_MARK");
   struct timespec now;
-  char text[64];
+  char text[PATH_MAX + 64], link[64], name[PATH_MAX] = "";
   int file, length;
   if (path == NULL) return;
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  if (fd >= 0 && readlink(link, name, sizeof name - 1) < 0) name[0] = 0;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  length = snprintf(text, sizeof text, "%lld.%09ld\n", (long long)now.tv_sec, now.tv_nsec);
+  length = snprintf(text, sizeof text, "%lld.%09ld %s\n", (long long)now.tv_sec, now.tv_nsec,
+                    name);
   file = open(path, O_CREAT | O_WRONLY | O_EXCL, 0600);
   if (file < 0) return;
   if (write(file, text, length) != length) abort();
@@ -123,12 +126,12 @@ ssize_t pwrite64(int fd, const void *data, size_t length, off_t offset) {
   if (!meant(fd)) return real_pwrite(fd, data, length, offset);
   long place = armed() ? atomic_fetch_add(&writes, 1) + 1 : -1;
   if (place == asked("SHIM_FAIL_WRITE")) {
-    mark();
+    mark(fd);
     errno = EIO;
     return -1;
   }
   if (place == asked("SHIM_FULL_WRITE")) {
-    mark();
+    mark(fd);
     errno = ENOSPC;
     return -1;
   }
@@ -148,11 +151,11 @@ static int synced(int fd, const char *name) {
   if (slow > 0 && armed()) {
     struct timespec pause = {slow / 1000, slow % 1000 * 1000000};
     nanosleep(&pause, NULL);
-    mark();
+    mark(fd);
   }
   if (armed() && atomic_fetch_add(&syncs, 1) + 1 == asked("SHIM_FAIL_SYNC")) {
     settle(fd, 1);
-    mark();
+    mark(fd);
     errno = EIO;
     return -1;
   }
@@ -180,7 +183,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
       if (length > 0) {
         text[length] = 0;
         now->tv_sec += atol(text);
-        if (atol(text) != 0) mark();
+        if (atol(text) != 0) mark(-1);
       }
     }
   }
