@@ -206,7 +206,7 @@ impl SmallDisk {
         match mounted {
             Ok(output) if output.status.success() => Some(SmallDisk(at.to_owned())),
             other => {
-                shim::not_run(&format!("no tmpfs can be mounted: {other:?}"));
+                shim::not_run("mount", &format!("no tmpfs can be mounted: {other:?}"));
                 None
             }
         }
