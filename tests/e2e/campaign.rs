@@ -1,50 +1,69 @@
 //! One member over many lives: started, held against all that it ever told, loaded, ended.
 //!
-//! A [`Campaign`] owns the member, the clients of its present life and what is known of
-//! it. Clients are joined before anything is judged, so nobody writes meanwhile; only
-//! leases end. Limits: [`CALL_WITHIN`] bounds every wait.
+//! A [`Campaign`] owns the member, the clients of its present life, the recorder and the judge
+//! (`tests/history`). Clients are joined before anything is judged, so nobody writes
+//! meanwhile; only leases end. Limits: [`CALL_WITHIN`] bounds every wait.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kvproto::etcdserverpb::{
-    CompactionRequest, HashKvRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest, RangeResponse,
-};
-use kvproto::mvccpb::Event;
+use kvproto::etcdserverpb::{HashKvRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest};
+use storage::apply::command::Command;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::answer::Answer;
 use crate::client::{CALL_WITHIN, Client, all_keys};
 use crate::content::Random;
-use crate::history::Outcome;
-use crate::load::{self, Shared};
+use crate::history::durable::everything;
+use crate::history::judge::Judge;
+use crate::history::record::{Request, Watch};
+use crate::load::{self, lease_key};
 use crate::process::Member;
+use crate::recorder::Recorder;
+
+/// The number under which the campaign itself calls.
+const CAMPAIGN: u64 = 1_000;
+/// Leases below this are meant to end within the test.
+const SHORT_SECONDS_MAX: i64 = 60;
 
 /// One member over many lives, and what is known of it.
 pub struct Campaign {
     /// The process.
     pub member: Member,
     /// What its clients were told.
-    pub shared: Shared,
+    pub recorder: Recorder,
     /// Chooses operations and pauses.
     pub random: Random,
+    /// Holds it against the promises.
+    pub judge: Judge,
+    watches: Vec<u64>,
     watch: JoinSet<()>,
     clients: JoinSet<()>,
     compacted: i64,
     /// HashKV as an earlier process told it: revision, compacted revision, hash.
     hash: Option<(i64, i64, u32)>,
+    /// Where the member's log lies, and its data unless said otherwise.
     _directory: TempDir,
 }
 
 impl Campaign {
     /// A new member that does not run yet. The seed is printed.
     pub fn new() -> Campaign {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let member = Member::new(directory.path());
+        Campaign::of(member, directory)
+    }
+
+    /// The same for a member that lies elsewhere.
+    pub fn of(member: Member, directory: TempDir) -> Campaign {
         let seed = from_environment("STERNPOST_E2E_SEED", u64::from(std::process::id()));
         eprintln!("STERNPOST_E2E_SEED={seed}");
-        let directory = tempfile::tempdir().expect("a temporary directory");
         Campaign {
-            member: Member::new(directory.path()),
-            shared: Shared::new(),
+            member,
+            recorder: Recorder::new(),
             random: Random::new(seed),
+            judge: Judge::new(),
+            watches: Vec::new(),
             watch: JoinSet::new(),
             clients: JoinSet::new(),
             compacted: 0,
@@ -53,25 +72,38 @@ impl Campaign {
         }
     }
 
-    /// Starts the member, resumes the watch and judges what the member kept.
+    /// Starts the member, resumes the watches and judges what the member kept.
     pub async fn start(&mut self) {
-        self.shared.announce_end(false);
+        self.recorder.announce_end(false);
         self.member.start();
-        let port = self.member.client_port();
-        load::follow(port, &self.shared, &mut self.watch).await;
+        self.follow().await;
         self.judge().await;
+    }
+
+    /// Resumes each watch from the last revision that it has reached + 1.
+    async fn follow(&mut self) {
+        let port = self.member.client_port();
+        let mut next: Vec<Watch> = vec![load::of_all(2), load::filtered(2, &mut self.random)];
+        for (watch, number) in next.iter_mut().zip(&self.watches) {
+            *watch = self.recorder.resumed(*number);
+        }
+        self.watches.clear();
+        for watch in next {
+            let number = load::follow(port, &self.recorder, watch, &mut self.watch).await;
+            self.watches.push(number);
+        }
     }
 
     /// Puts the member under load.
     pub async fn load(&mut self) {
         let port = self.member.client_port();
-        load::start(port, &self.shared, &mut self.random, &mut self.clients).await;
+        load::start(port, &self.recorder, &mut self.random, &mut self.clients).await;
     }
 
     /// Kills the member, which must be alive until then.
     pub async fn kill(&mut self) {
         self.member.assert_running();
-        self.shared.announce_end(true);
+        self.recorder.announce_end(true);
         self.member.kill();
         self.join().await;
     }
@@ -85,42 +117,70 @@ impl Campaign {
         }
     }
 
+    /// A directory that was left behind is clean.
+    pub fn check(&self) {
+        if !crate::process::is_etcd() {
+            let (status, text) = self.member.check();
+            assert!(status.success(), "{status}: {text}");
+        }
+    }
+
     /// Waits until the short leases have ended; all else stays as it is.
     pub async fn outlive_short_leases(&mut self) {
         let waiting = async {
-            while self.shared.history().short_leases_alive() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+            while self.short_leases_alive() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                self.judge().await;
             }
         };
         let ended = tokio::time::timeout(CALL_WITHIN, waiting).await;
         ended.expect("leases expire");
-        self.judge().await;
     }
 
-    /// Compacts at a revision that the watcher has passed.
+    fn short_leases_alive(&self) -> bool {
+        let rows = self.judge.rows();
+        let mut short = self
+            .judge
+            .leases
+            .0
+            .iter()
+            .filter(|(_, l)| l.ttl_seconds < SHORT_SECONDS_MAX);
+        short.any(|(lease, _)| rows.iter().any(|kv| kv.lease == *lease))
+    }
+
+    /// Compacts at a revision that the watches have passed.
     pub async fn compact(&mut self) {
-        let judged = self.shared.history().judged();
-        let revision = self.compacted + (judged - self.compacted) * 3 / 4;
+        let judged = self.judge.model.state().0;
+        let reached = self
+            .watches
+            .iter()
+            .map(|number| self.recorder.reached(*number));
+        let below = reached.min().unwrap_or(0).min(judged);
+        let revision = self.compacted + (below - self.compacted) * 3 / 4;
         if revision <= self.compacted {
             return;
         }
-        let physical = self.random.below(2) == 0;
-        let request = CompactionRequest { revision, physical };
+        let request = Request::Write(Command::Compact { revision });
         let mut client = Client::connect(self.member.client_port()).await;
-        client.kv.compact(request).await.expect("a compaction");
+        let answer = self.recorder.call(CAMPAIGN, &mut client, request).await;
+        assert_eq!(answer, Ok(Answer::Compact));
         self.compacted = revision;
-        self.shared.history().forget(revision);
+        self.judge.forget(revision);
     }
 
     /// Holds all that was told against what the running process shows.
-    async fn judge(&mut self) {
+    pub async fn judge(&mut self) {
         let mut client = Client::connect(self.member.client_port()).await;
-        let shown = client.range_all(0).await;
-        let head = revision(&shown);
-        let from = self.compacted + 1;
-        let replayed = replay(&mut client, from, head).await;
+        let read = Request::Read(everything(0));
+        let shown = self.recorder.call(CAMPAIGN, &mut client, read).await;
+        let Ok(Answer::Range { revision: head, .. }) = shown else {
+            panic!("all keys can be read: {shown:?}");
+        };
         self.wait_for_watch(head).await;
-        self.shared.history().judge(&shown, from, &replayed);
+        self.recorder.must_reach(self.watches[0], head);
+        let history = self.recorder.take(&self.watches);
+        let findings = self.judge.judge(&history);
+        assert!(findings.is_empty(), "{}", told(&findings));
         self.check_leases(&mut client).await;
         self.check_compacted(&mut client).await;
         self.check_hash(&mut client, head).await;
@@ -128,12 +188,12 @@ impl Campaign {
 
     async fn wait_for_watch(&self, head: i64) {
         let waiting = async {
-            while self.shared.history().seen() < head {
+            while self.recorder.reached(self.watches[0]) < head {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
         let arrived = tokio::time::timeout(CALL_WITHIN, waiting).await;
-        let seen = self.shared.history().seen();
+        let seen = self.recorder.reached(self.watches[0]);
         assert!(
             arrived.is_ok(),
             "the resumed watch stopped at {seen}, the head is {head}"
@@ -145,29 +205,34 @@ impl Campaign {
         let listed = client.lease.lease_leases(LeaseLeasesRequest {}).await;
         let listed = listed.expect("the leases").into_inner().leases;
         let listed: Vec<i64> = listed.iter().map(|lease| lease.id).collect();
-        let leases = self.shared.history().leases.clone();
-        for lease in leases.values() {
-            let present = listed.contains(&lease.id);
-            if lease.revoke == Outcome::Acknowledged {
-                assert!(!present, "revoked and still there: {lease:?}");
+        let rows = self.judge.rows();
+        for (id, lease) in &self.judge.leases.0 {
+            let present = listed.contains(id);
+            if lease.revoke_answered.is_some() {
+                assert!(!present, "revoked and still there: {id} {lease:?}");
             }
-            let lives = lease.lives_until > Instant::now();
-            let granted = lease.grant == Outcome::Acknowledged;
-            if !granted || lease.revoke != Outcome::NotAsked || !lives {
+            let ended = lease.revoke_invoked.is_some() || lease.ended.is_some();
+            // Half of its life is left, so it cannot end while it is looked at.
+            let due = self.recorder.now() + CALL_WITHIN > lease.not_before;
+            if !lease.granted || ended || due {
                 continue;
             }
-            assert!(present, "granted and gone: {lease:?}");
+            assert!(present, "granted and gone: {id} {lease:?}");
+            if self.judge.amounts.answered % 7 != id.unsigned_abs() % 7 {
+                continue;
+            }
             let request = LeaseTimeToLiveRequest {
-                id: lease.id,
+                id: *id,
                 keys: true,
             };
             let told = client.lease.lease_time_to_live(request).await;
             let told = told.expect("a lease").into_inner();
             assert_eq!(told.granted_ttl, lease.ttl_seconds, "{lease:?}");
             assert!(told.ttl <= lease.ttl_seconds, "{told:?}");
-            let attached = self.shared.history().mod_revision(&lease.key()) != 0;
-            let wanted = attached.then(|| lease.key().into_bytes());
+            let key = lease_key(*id).into_bytes();
+            let attached = rows.iter().any(|kv| kv.key == key);
             let keys: Vec<Vec<u8>> = told.keys.iter().map(|key| key.to_vec()).collect();
+            let wanted = attached.then_some(key);
             assert_eq!(keys, wanted.into_iter().collect::<Vec<_>>(), "{lease:?}");
         }
     }
@@ -193,22 +258,31 @@ impl Campaign {
         }
         self.hash = Some(hash_kv(client, head).await);
     }
+
+    /// Amounts, for whoever reads the output.
+    pub fn summary(&self) -> String {
+        let amounts = &self.judge.amounts;
+        format!(
+            "{} answers, {} open calls of which {} had happened, {} events, {} leases, {} of \
+             them ended by themselves, last revision {}",
+            amounts.answered,
+            amounts.open,
+            amounts.open_happened,
+            amounts.events,
+            self.judge.leases.0.len(),
+            amounts.leases_ended,
+            self.judge.model.state().0
+        )
+    }
 }
 
-/// Every event of the revisions from `from` to `head`, by a watch of its own.
-async fn replay(client: &mut Client, from: i64, head: i64) -> Vec<Event> {
-    let mut events: Vec<Event> = Vec::new();
-    let (_requests, mut responses) = load::watch_all(client, from).await;
-    let last = |events: &[Event]| events.last()?.kv.as_ref().map(|kv| kv.mod_revision);
-    while head >= from.max(2) && last(&events).is_none_or(|revision| revision < head) {
-        let next = tokio::time::timeout(CALL_WITHIN, responses.message()).await;
-        let next = next
-            .expect("the history is sent")
-            .expect("the history is sent");
-        events.extend(next.expect("the stream goes on").events);
-    }
-    events.retain(|event| event.kv.as_ref().is_some_and(|kv| kv.mod_revision <= head));
-    events
+/// What the judge found, with room for a few lines of each.
+fn told(findings: &[(&'static str, String)]) -> String {
+    let lines = findings.iter().map(|(property, problem)| {
+        let problem: String = problem.chars().take(2_000).collect();
+        format!("{property}: {problem}\n")
+    });
+    lines.collect()
 }
 
 async fn hash_kv(client: &mut Client, revision: i64) -> (i64, i64, u32) {
@@ -216,10 +290,6 @@ async fn hash_kv(client: &mut Client, revision: i64) -> (i64, i64, u32) {
     let told = client.maintenance.hash_kv(request).await.expect("a hash");
     let told = told.into_inner();
     (told.hash_revision, told.compact_revision, told.hash)
-}
-
-fn revision(shown: &RangeResponse) -> i64 {
-    shown.header.as_ref().expect("a header").revision
 }
 
 /// A number that a campaign sets in the environment.

@@ -8,7 +8,7 @@ use kvproto::etcdserverpb::kv_client::KvClient;
 use kvproto::etcdserverpb::lease_client::LeaseClient;
 use kvproto::etcdserverpb::maintenance_client::MaintenanceClient;
 use kvproto::etcdserverpb::watch_client::WatchClient;
-use kvproto::etcdserverpb::{PutRequest, RangeRequest, RangeResponse};
+use kvproto::etcdserverpb::{PutRequest, RangeRequest};
 use tonic::transport::{Channel, Endpoint};
 
 /// How long a call may take before the test gives it up.
@@ -67,16 +67,6 @@ impl Client {
         };
         let response = self.kv.put(request).await.expect("a put").into_inner();
         response.header.expect("a header").revision
-    }
-
-    /// Reads every key at `revision`, 0 for the newest; the call must succeed.
-    pub async fn range_all(&mut self, revision: i64) -> RangeResponse {
-        let request = RangeRequest {
-            revision,
-            ..all_keys()
-        };
-        let response = self.kv.range(request).await;
-        response.expect("a range").into_inner()
     }
 }
 

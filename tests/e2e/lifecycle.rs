@@ -26,7 +26,7 @@ async fn sigterm_under_load_ends_in_time_and_loses_nothing() {
         campaign.start().await;
         campaign.load().await;
         tokio::time::sleep(Duration::from_millis(200)).await;
-        campaign.shared.announce_end(true);
+        campaign.recorder.announce_end(true);
         let status = campaign.member.terminate(TERMINATES_WITHIN);
         assert_eq!(status.signal(), Some(SIGTERM), "{status}");
         campaign.join().await;

@@ -1,101 +1,306 @@
-//! Clients at work while a member is killed: writers on keys of their own, one that grants
-//! and revokes leases, a reader, and a watcher over all keys. Each notes what it was told
-//! in the shared [`History`] and ends at its first error, which is a failure of the test
-//! unless the end of the process was announced before.
-//!
-//! Invariant: no lock is held across an await.
+//! Clients at work while a member meets its fault, shaped as Kubernetes is: guarded
+//! transactions on shared keys, pages that stay at one revision, reads of the past, leases,
+//! watches with filters, compaction. Everything goes through the [`Recorder`]. A client ends
+//! at its first call without an answer, which is a failure of the test unless the end of the
+//! process was announced before.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use kvproto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use kvproto::etcdserverpb::request_op::Request;
+use bytes::Bytes;
+use kvproto::etcdserverpb::watch_create_request::FilterType;
 use kvproto::etcdserverpb::watch_request::RequestUnion;
 use kvproto::etcdserverpb::{
-    Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest,
-    RequestOp, TxnRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+    WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
 };
+use storage::apply::command::{
+    Command, Compare, CompareTarget, DeleteRange, KeyRange, Put, Range, RequestOp, Txn,
+};
+use storage::types::LeaseId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use crate::answer::Answer;
 use crate::client::{Client, OPEN_END};
 use crate::content::{self, Random};
-use crate::history::{Change, History, Lease, Outcome};
+use crate::history::durable::everything;
+use crate::history::record::{Request, Watch};
+use crate::recorder::{Failed, Recorder};
+use crate::wire;
 
-/// Writers that run side by side.
+/// Writers that run side by side, on keys that they share.
 const WRITERS: u64 = 8;
-/// Keys of one writer; few, so that most writes supersede one.
-const KEYS_PER_WRITER: u64 = 16;
+/// Groups of keys, and keys of one group; few, so that most writes supersede one.
+const GROUPS: u64 = 5;
+const KEYS_PER_GROUP: u64 = 6;
+/// Pairs of keys that are only ever written together.
+const PAIRS: u64 = 3;
 /// A lease that outlives the test.
-const LONG_TTL_SECONDS: i64 = 3600;
+pub const LONG_TTL_SECONDS: i64 = 3600;
 /// A lease that expires within the test.
-const SHORT_TTL_SECONDS: i64 = 5;
+pub const SHORT_TTL_SECONDS: i64 = 5;
 /// The pause between two progress requests.
 const PROGRESS_EVERY: Duration = Duration::from_millis(20);
+/// The pause after a refusal for want of space.
+const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 
-/// What the clients of a test share.
-#[derive(Clone, Debug)]
-pub struct Shared {
-    history: Arc<Mutex<History>>,
-    /// Set before the process is asked to end; reset before the next one starts.
-    ending: Arc<AtomicBool>,
+/// Starts all clients on fresh connections. They end when the process does.
+pub async fn start(port: u16, recorder: &Recorder, random: &mut Random, tasks: &mut JoinSet<()>) {
+    for number in 0..WRITERS + 2 {
+        let client = Worker {
+            number,
+            client: Client::connect(port).await,
+            recorder: recorder.clone(),
+            random: Random::new(random.next()),
+            leases: Vec::new(),
+        };
+        tasks.spawn(client.work());
+    }
 }
 
-impl Shared {
-    /// The history of a new member.
-    pub fn new() -> Shared {
-        Shared {
-            history: Arc::new(Mutex::new(History::new())),
-            ending: Arc::new(AtomicBool::new(false)),
+struct Worker {
+    number: u64,
+    client: Client,
+    recorder: Recorder,
+    random: Random,
+    /// Those that were granted here and not revoked.
+    leases: Vec<i64>,
+}
+
+impl Worker {
+    async fn work(mut self) {
+        loop {
+            let outcome = match self.number {
+                0..WRITERS => {
+                    let request = self.write();
+                    self.call(request).await.map(drop)
+                }
+                WRITERS => self.keep_leases().await,
+                _ => self.read().await,
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(Failed::Open) if !self.recorder.tolerates() => return,
+                Err(_) => tokio::time::sleep(REFUSED_PAUSE).await,
+            }
         }
     }
 
-    /// The history, for a moment.
-    pub fn history(&self) -> MutexGuard<'_, History> {
-        self.history
-            .lock()
-            .expect("nobody failed with the history in hand")
+    async fn call(&mut self, request: Request) -> Result<Answer, Failed> {
+        self.recorder
+            .call(self.number, &mut self.client, request)
+            .await
     }
 
-    /// From here on errors are expected, or no more.
-    pub fn announce_end(&self, ending: bool) {
-        self.ending.store(ending, Ordering::SeqCst);
+    fn key(&mut self) -> Bytes {
+        let group = self.random.below(GROUPS);
+        let key = self.random.below(KEYS_PER_GROUP);
+        format!("/registry/kind-{group}/{key}").into()
     }
 
-    /// Fails the test unless the process was about to end.
-    fn expected(&self, status: &Status) {
-        let ending = self.ending.load(Ordering::SeqCst);
-        assert!(ending, "an error of a member that should be well: {status}");
+    fn value(&mut self) -> Bytes {
+        wire::numbered(match self.random.below(50) {
+            0 => content::EMPTY,
+            _ => self.random.next().max(1),
+        })
+    }
+
+    fn put(&mut self, key: Bytes, lease: i64) -> Put {
+        Put {
+            key,
+            value: self.value(),
+            lease: LeaseId(lease),
+            prev_kv: self.random.below(4) == 0,
+            ..Put::default()
+        }
+    }
+
+    fn write(&mut self) -> Request {
+        let key = self.key();
+        Request::Write(match self.random.below(10) {
+            0 => Command::DeleteRange(DeleteRange {
+                range: single(key),
+                prev_kv: self.random.below(2) == 0,
+            }),
+            1 | 2 => Command::Put(self.put(key, 0)),
+            3 | 4 => self.pair(),
+            _ => self.guarded(key),
+        })
+    }
+
+    /// As kube-apiserver writes: only if nobody changed the object since; else what is there.
+    fn guarded(&mut self, key: Bytes) -> Command {
+        let guard = self.recorder.known(&key);
+        let write = match self.random.below(6) {
+            0 if guard != 0 => RequestOp::DeleteRange(DeleteRange {
+                range: single(key.clone()),
+                prev_kv: true,
+            }),
+            _ => RequestOp::Put(self.put(key.clone(), 0)),
+        };
+        let there = Range {
+            range: single(key.clone()),
+            ..Range::default()
+        };
+        Command::Txn(Txn {
+            compare: vec![Compare {
+                result: 0,
+                target: CompareTarget::Mod(guard),
+                range: single(key),
+            }],
+            success: vec![write],
+            failure: vec![RequestOp::Range(there)],
+        })
+    }
+
+    fn pair(&mut self) -> Command {
+        let pair = self.random.below(PAIRS);
+        let value = self.value();
+        let put = |side: &str| {
+            RequestOp::Put(Put {
+                key: format!("/pair/{pair}/{side}").into(),
+                value: value.clone(),
+                ..Put::default()
+            })
+        };
+        Command::Txn(Txn {
+            compare: Vec::new(),
+            success: vec![put("a"), put("b")],
+            failure: Vec::new(),
+        })
+    }
+
+    async fn read(&mut self) -> Result<(), Failed> {
+        let range = match self.random.below(8) {
+            0 => everything(0),
+            1 => return self.pages().await,
+            2 | 3 => Range {
+                range: KeyRange {
+                    key: Bytes::from_static(b"/registry/"),
+                    range_end: Bytes::from_static(b"/registry0"),
+                },
+                ..Range::default()
+            },
+            _ => Range {
+                range: single(self.key()),
+                ..Range::default()
+            },
+        };
+        self.call(Request::Read(range)).await.map(drop)
+    }
+
+    /// A list in pages, all at the revision of the first; then all of it again, at once.
+    async fn pages(&mut self) -> Result<(), Failed> {
+        let mut range = Range {
+            limit: 7,
+            ..everything(0)
+        };
+        loop {
+            let answer = self.call(Request::Read(range.clone())).await?;
+            let Answer::Range {
+                revision,
+                key_values,
+                more,
+                ..
+            } = answer
+            else {
+                panic!("a range answers a range: {answer:?}");
+            };
+            if range.revision == 0 {
+                range.revision = revision;
+            }
+            let Some(last) = key_values.last().filter(|_| more) else {
+                break;
+            };
+            range.range.key = [&last.key[..], b"\0"].concat().into();
+        }
+        let again = Request::Read(everything(range.revision));
+        self.call(again).await.map(drop)
+    }
+
+    /// Grants leases, attaches a key to each, renews and revokes some of them.
+    async fn keep_leases(&mut self) -> Result<(), Failed> {
+        tokio::time::sleep(Duration::from_millis(self.random.below(10))).await;
+        let count = self.leases.len() as u64;
+        if count == 0 || self.random.below(2) == 0 {
+            return self.grant().await;
+        }
+        let place = usize::try_from(self.random.below(count)).expect("small");
+        if self.random.below(3) != 0 {
+            let renewal = Request::KeepAlive(self.leases[place]);
+            return self.call(renewal).await.map(drop);
+        }
+        let lease = LeaseId(self.leases.swap_remove(place));
+        let revoke = Request::Write(Command::LeaseRevoke { lease });
+        self.call(revoke).await.map(drop)
+    }
+
+    async fn grant(&mut self) -> Result<(), Failed> {
+        let ttl_seconds = match self.random.below(3) {
+            0 => SHORT_TTL_SECONDS,
+            _ => LONG_TTL_SECONDS,
+        };
+        let id = i64::try_from(self.random.next() >> 1)
+            .expect("one bit less")
+            .max(1);
+        let grant = Command::LeaseGrant {
+            lease: LeaseId(id),
+            ttl_seconds,
+        };
+        self.call(Request::Write(grant)).await?;
+        self.leases.push(id);
+        let put = self.put(lease_key(id).into(), id);
+        self.call(Request::Write(Command::Put(put))).await.map(drop)
     }
 }
 
-/// Starts all clients on fresh connections. They end when the process does.
-pub async fn start(port: u16, shared: &Shared, random: &mut Random, tasks: &mut JoinSet<()>) {
-    for writer in 0..WRITERS {
-        let client = Client::connect(port).await;
-        let random = Random::new(random.next());
-        tasks.spawn(write(writer, client, shared.clone(), random));
-    }
-    let client = Client::connect(port).await;
-    tasks.spawn(keep_leases(
-        client,
-        shared.clone(),
-        Random::new(random.next()),
-    ));
-    let client = Client::connect(port).await;
-    tasks.spawn(read(client, shared.clone(), Random::new(random.next())));
+/// The key that is attached to a lease.
+pub fn lease_key(id: i64) -> String {
+    format!("/lease/{id:x}/key")
 }
 
-/// Follows all keys from the first revision that was not seen yet. Returns once the watch
-/// is established; the events are then gathered by the task.
-pub async fn follow(port: u16, shared: &Shared, tasks: &mut JoinSet<()>) {
+fn single(key: Bytes) -> KeyRange {
+    KeyRange {
+        key,
+        range_end: Bytes::new(),
+    }
+}
+
+/// A watch of all keys with their predecessors, from a revision on.
+pub fn of_all(start: i64) -> Watch {
+    Watch {
+        range: everything(0).range,
+        start,
+        prev_kv: true,
+        ..Watch::default()
+    }
+}
+
+/// A watch of one kind, or of all, that leaves out puts or deletions.
+pub fn filtered(start: i64, random: &mut Random) -> Watch {
+    let group = random.below(GROUPS);
+    let no_put = random.below(2) == 0;
+    Watch {
+        range: KeyRange {
+            key: format!("/registry/kind-{group}/").into(),
+            range_end: format!("/registry/kind-{group}0").into(),
+        },
+        start,
+        no_put,
+        no_delete: !no_put && random.below(2) == 0,
+        prev_kv: random.below(2) == 0,
+        ..Watch::default()
+    }
+}
+
+/// Opens a watch and records it. Returns once it is established; a task gathers what comes
+/// and asks for progress.
+pub async fn follow(port: u16, recorder: &Recorder, watch: Watch, tasks: &mut JoinSet<()>) -> u64 {
     let mut client = Client::connect(port).await;
-    let from = shared.history().seen() + 1;
-    let (requests, mut responses) = watch_all(&mut client, from).await;
-    let shared = shared.clone();
+    let (requests, mut responses) = open(&mut client, &watch).await;
+    let number = recorder.watch(watch);
+    let recorder = recorder.clone();
     tasks.spawn(async move {
         let asking = async {
             while requests.send(progress_request()).await.is_ok() {
@@ -105,36 +310,47 @@ pub async fn follow(port: u16, shared: &Shared, tasks: &mut JoinSet<()>) {
         let gathering = async {
             loop {
                 match responses.message().await {
-                    Ok(Some(response)) => gather(&shared, &response),
-                    Ok(None) => return shared.expected(&Status::aborted("the watch ended")),
-                    Err(status) => return shared.expected(&status),
+                    Ok(Some(response)) => recorder.received(number, &response),
+                    Ok(None) => return recorder.expected(&Status::aborted("the watch ended")),
+                    Err(status) => return recorder.expected(&status),
                 }
             }
         };
         tokio::select! { () = asking => {}, () = gathering => {} }
     });
-}
-
-fn gather(shared: &Shared, response: &WatchResponse) {
-    assert!(!response.canceled, "the watch was cancelled: {response:?}");
-    let mut history = shared.history();
-    if response.events.is_empty() {
-        history.promise(response.header.as_ref().expect("a header").revision);
-    } else {
-        history.append(&response.events);
-    }
+    number
 }
 
 /// Opens a watch over all keys from a revision on and waits for its confirmation.
 pub async fn watch_all(
     client: &mut Client,
-    start_revision: i64,
+    start: i64,
+) -> (mpsc::Sender<WatchRequest>, Streaming<WatchResponse>) {
+    open(client, &of_all(start)).await
+}
+
+async fn open(
+    client: &mut Client,
+    watch: &Watch,
 ) -> (mpsc::Sender<WatchRequest>, Streaming<WatchResponse>) {
     let (requests, queue) = mpsc::channel(1);
+    let mut filters = Vec::new();
+    if watch.no_put {
+        filters.push(FilterType::Noput.into());
+    }
+    if watch.no_delete {
+        filters.push(FilterType::Nodelete.into());
+    }
     let create = WatchCreateRequest {
-        key: OPEN_END.into(),
-        range_end: OPEN_END.into(),
-        start_revision,
+        key: match &watch.range.key[..] {
+            b"\0" => OPEN_END.into(),
+            _ => watch.range.key.clone(),
+        },
+        range_end: watch.range.range_end.clone(),
+        start_revision: watch.start,
+        prev_kv: watch.prev_kv,
+        fragment: !watch.sees_all(),
+        filters,
         ..WatchCreateRequest::default()
     };
     let create = WatchRequest {
@@ -153,253 +369,5 @@ fn progress_request() -> WatchRequest {
     let request = WatchProgressRequest {};
     WatchRequest {
         request_union: Some(RequestUnion::ProgressRequest(request)),
-    }
-}
-
-/// Writes to keys of its own, one request at a time.
-async fn write(writer: u64, mut client: Client, shared: Shared, mut random: Random) {
-    // The mod revision of each key, 0 where it does not exist.
-    let mut known: Vec<(String, i64)> = {
-        let history = shared.history();
-        let name = |key| format!("writer/{writer}/{key}");
-        let revision = |key: &String| history.mod_revision(key);
-        let keys = (0..KEYS_PER_WRITER).map(name);
-        keys.map(|key| {
-            let at = revision(&key);
-            (key, at)
-        })
-        .collect()
-    };
-    loop {
-        let chosen = usize::try_from(random.below(KEYS_PER_WRITER)).expect("small");
-        let other = (chosen + 1) % known.len();
-        let guard = known[chosen].1;
-        let (places, changes) = match random.below(10) {
-            0 if guard != 0 => (vec![chosen], vec![deletion(&known[chosen].0)]),
-            1..4 => {
-                let first = creation(&known[chosen].0, &mut random);
-                let second = creation(&known[other].0, &mut random);
-                (vec![chosen, other], vec![first, second])
-            }
-            _ => (vec![chosen], vec![creation(&known[chosen].0, &mut random)]),
-        };
-        match send(&mut client, &changes, guard, random.below(2) == 0).await {
-            Ok(revision) => {
-                for (place, change) in places.iter().zip(&changes) {
-                    known[*place].1 = change.content.map_or(0, |_| revision);
-                }
-                shared.history().acknowledge(revision, changes);
-            }
-            Err(status) => {
-                shared.history().give_up(changes);
-                return shared.expected(&status);
-            }
-        }
-    }
-}
-
-fn creation(key: &str, random: &mut Random) -> Change {
-    let content = match random.below(50) {
-        0 => content::EMPTY,
-        _ => random.next().max(1),
-    };
-    Change {
-        key: key.to_owned(),
-        content: Some(content),
-        lease: 0,
-    }
-}
-
-fn deletion(key: &str) -> Change {
-    Change {
-        key: key.to_owned(),
-        content: None,
-        lease: 0,
-    }
-}
-
-/// Sends the changes as one request: alone if there is one and `plain` allows it, else as
-/// kube-apiserver does, guarded by the revision that the first key had. Returns theirs.
-async fn send(
-    client: &mut Client,
-    changes: &[Change],
-    guard: i64,
-    plain: bool,
-) -> Result<i64, Status> {
-    let header = match changes {
-        [change] if plain => match put_or_delete(change) {
-            Request::RequestPut(put) => client.kv.put(put).await?.into_inner().header,
-            Request::RequestDeleteRange(delete) => {
-                let response = client.kv.delete_range(delete).await?.into_inner();
-                assert_eq!(response.deleted, 1, "the key was there");
-                response.header
-            }
-            other => panic!("no write: {other:?}"),
-        },
-        _ => {
-            let first = changes.first().expect("at least one");
-            let operation = |change| RequestOp {
-                request: Some(put_or_delete(change)),
-            };
-            let txn = TxnRequest {
-                compare: vec![mod_revision_is(&first.key, guard)],
-                success: changes.iter().map(operation).collect(),
-                failure: Vec::new(),
-            };
-            let response = client.kv.txn(txn).await?.into_inner();
-            assert!(
-                response.succeeded,
-                "{} has another revision than {guard}",
-                first.key
-            );
-            response.header
-        }
-    };
-    Ok(header.expect("a header").revision)
-}
-
-fn put_or_delete(change: &Change) -> Request {
-    let key = change.key.clone().into();
-    match change.content {
-        Some(number) => Request::RequestPut(PutRequest {
-            key,
-            value: content::value(number).into(),
-            lease: change.lease,
-            ..PutRequest::default()
-        }),
-        None => Request::RequestDeleteRange(DeleteRangeRequest {
-            key,
-            ..DeleteRangeRequest::default()
-        }),
-    }
-}
-
-fn mod_revision_is(key: &str, revision: i64) -> Compare {
-    Compare {
-        result: CompareResult::Equal.into(),
-        target: CompareTarget::Mod.into(),
-        key: key.to_owned().into(),
-        target_union: Some(TargetUnion::ModRevision(revision)),
-        ..Compare::default()
-    }
-}
-
-/// Grants leases, attaches a key to each, and revokes some of them.
-async fn keep_leases(mut client: Client, shared: Shared, mut random: Random) {
-    loop {
-        let result = match random.below(3) {
-            0 => revoke_one(&mut client, &shared, &mut random).await,
-            _ => grant_one(&mut client, &shared, &mut random).await,
-        };
-        if let Err(status) = result {
-            return shared.expected(&status);
-        }
-        tokio::time::sleep(Duration::from_millis(random.below(20))).await;
-    }
-}
-
-async fn grant_one(
-    client: &mut Client,
-    shared: &Shared,
-    random: &mut Random,
-) -> Result<(), Status> {
-    let ttl_seconds = match random.below(3) {
-        0 => SHORT_TTL_SECONDS,
-        _ => LONG_TTL_SECONDS,
-    };
-    let id = i64::try_from(random.next() >> 1)
-        .expect("one bit less")
-        .max(1);
-    let mut lease = Lease::new(id, ttl_seconds);
-    lease.grant = Outcome::Unknown;
-    let change = Change {
-        lease: id,
-        ..creation(&lease.key(), random)
-    };
-    shared.history().leases.insert(id, lease);
-    let request = LeaseGrantRequest {
-        ttl: ttl_seconds,
-        id,
-    };
-    let response = client.lease.lease_grant(request).await?.into_inner();
-    assert_eq!(
-        (response.id, response.ttl),
-        (id, ttl_seconds),
-        "{}",
-        response.error
-    );
-    shared.set_lease(id, |lease| lease.grant = Outcome::Acknowledged);
-    let changes = vec![change];
-    match send(client, &changes, 0, true).await {
-        Ok(revision) => shared.history().acknowledge(revision, changes),
-        Err(status) => {
-            shared.history().give_up(changes);
-            return Err(status);
-        }
-    }
-    Ok(())
-}
-
-async fn revoke_one(
-    client: &mut Client,
-    shared: &Shared,
-    random: &mut Random,
-) -> Result<(), Status> {
-    let granted: Vec<i64> = {
-        let history = shared.history();
-        let long = |lease: &&Lease| {
-            lease.ttl_seconds == LONG_TTL_SECONDS
-                && lease.grant == Outcome::Acknowledged
-                && lease.revoke == Outcome::NotAsked
-        };
-        history
-            .leases
-            .values()
-            .filter(long)
-            .map(|lease| lease.id)
-            .collect()
-    };
-    if granted.is_empty() {
-        return Ok(());
-    }
-    let chosen = random.below(granted.len() as u64);
-    let id = granted[usize::try_from(chosen).expect("small")];
-    shared.set_lease(id, |lease| lease.revoke = Outcome::Unknown);
-    let response = client.lease.lease_revoke(LeaseRevokeRequest { id }).await?;
-    shared.set_lease(id, |lease| lease.revoke = Outcome::Acknowledged);
-    let header = response.into_inner().header;
-    shared.history().observe(header.expect("a header").revision);
-    Ok(())
-}
-
-impl Shared {
-    fn set_lease(&self, id: i64, set: impl FnOnce(&mut Lease)) {
-        set(self.history().leases.get_mut(&id).expect("it was noted"));
-    }
-}
-
-/// Reads single keys; no answer may be older than what anybody was told before the call.
-async fn read(mut client: Client, shared: Shared, mut random: Random) {
-    loop {
-        let floor = shared.history().highest();
-        let writer = random.below(WRITERS);
-        let key = format!("writer/{writer}/{}", random.below(KEYS_PER_WRITER));
-        let request = RangeRequest {
-            key: key.into(),
-            ..RangeRequest::default()
-        };
-        let response = match client.kv.range(request).await {
-            Ok(response) => response.into_inner(),
-            Err(status) => return shared.expected(&status),
-        };
-        let revision = response.header.expect("a header").revision;
-        assert!(
-            revision >= floor,
-            "read at {revision}, after {floor} was told"
-        );
-        for kv in &response.kvs {
-            content::number(&kv.value);
-        }
-        shared.history().observe(revision);
     }
 }

@@ -1,25 +1,36 @@
 //! The real process from outside: killed, stopped, refused, and read by clients that stop
 //! reading. Everything goes through loopback and the generated client stubs.
 
-#[cfg(test)]
+#![cfg(test)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test"
+)]
+
+#[path = "../model/apply/answer.rs"]
+#[allow(dead_code, reason = "the test of the model uses all of it")]
+mod answer;
 mod campaign;
-#[cfg(test)]
 mod client;
-#[cfg(test)]
 mod content;
-#[cfg(test)]
+mod faults;
+#[path = "../history/mod.rs"]
+#[allow(dead_code, reason = "the simulation uses the rest")]
 mod history;
-#[cfg(test)]
-mod history_tests;
-#[cfg(test)]
 mod kill;
-#[cfg(test)]
 mod lifecycle;
-#[cfg(test)]
 mod load;
-#[cfg(test)]
 mod methods;
-#[cfg(test)]
+#[path = "../model/apply/model.rs"]
+#[allow(dead_code, reason = "the test of the model uses all of it")]
+mod model;
+mod power;
 mod process;
-#[cfg(test)]
+mod recorder;
+mod shim;
 mod slow_reader;
+mod wire;

@@ -40,6 +40,9 @@ pub fn is_etcd() -> bool {
 #[derive(Debug)]
 pub struct Member {
     directory: PathBuf,
+    data: PathBuf,
+    /// Variables that the process is started with.
+    pub environment: Vec<(String, String)>,
     client_port: u16,
     peer_port: u16,
     child: Option<Child>,
@@ -50,8 +53,15 @@ pub struct Member {
 impl Member {
     /// A member whose data and log lie under `directory`; it does not run yet.
     pub fn new(directory: &Path) -> Member {
+        Member::with_data(directory, &directory.join("data"))
+    }
+
+    /// A member whose log lies under `directory` and its data elsewhere.
+    pub fn with_data(directory: &Path, data: &Path) -> Member {
         Member {
             directory: directory.to_owned(),
+            data: data.to_owned(),
+            environment: Vec::new(),
             client_port: free_port(),
             peer_port: free_port(),
             child: None,
@@ -75,7 +85,7 @@ impl Member {
 
     /// The data directory.
     pub fn data(&self) -> PathBuf {
-        self.directory.join("data")
+        self.data.clone()
     }
 
     /// Starts the process without waiting for it.
@@ -100,7 +110,9 @@ impl Member {
             command.env(FLUSH_VARIABLE, back_end.expect("within the list"));
         }
         self.lives += 1;
+        let variables = self.environment.iter();
         let child = command
+            .envs(variables.map(|(name, value)| (name, value)))
             .arg("--name=default")
             .arg(format!("--data-dir={}", self.data().display()))
             .arg(format!("--listen-client-urls={client}"))
@@ -119,15 +131,29 @@ impl Member {
     /// Starts the process and waits until it serves.
     pub fn start(&mut self) {
         self.spawn();
+        if let Some(status) = self.wait_ready() {
+            panic!("ended before it served: {status}\n{}", self.log_tail());
+        }
+    }
+
+    /// Waits until the process serves; its status if it ends before that.
+    pub fn wait_ready(&mut self) -> Option<ExitStatus> {
         let begin = Instant::now();
         while !self.is_ready() {
             if let Some(status) = self.poll_exit() {
-                panic!("ended before it served: {status}\n{}", self.log_tail());
+                self.child = None;
+                return Some(status);
             }
             let log = || self.log_tail();
             assert!(begin.elapsed() < READY_WITHIN, "does not serve\n{}", log());
             std::thread::sleep(POLL);
         }
+        None
+    }
+
+    /// Whether the process has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        self.poll_exit().is_some()
     }
 
     /// Starts the process, which must end by itself, and returns how it ended and what it
@@ -227,7 +253,8 @@ impl Member {
         child.try_wait().expect("the child is ours")
     }
 
-    fn wait(&mut self, limit: Duration) -> ExitStatus {
+    /// Waits until the process has ended by itself.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.poll_exit() {

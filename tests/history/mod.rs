@@ -4,12 +4,21 @@
 
 pub mod atomic;
 pub mod durable;
+pub mod group_spec;
 pub mod hash_kv;
+pub mod judge;
 pub mod leases;
+pub mod linearizable;
+pub mod order;
 pub mod reads;
+pub mod real_time;
+pub mod record;
+pub mod recorded_leases;
+pub mod recorded_reads;
 pub mod revisions;
 pub mod state_hash;
 pub mod watch;
+pub mod watches;
 
 /// What is wrong, for whoever reads the failure.
 pub type Verdict = Result<(), String>;

@@ -27,6 +27,10 @@ mod engine;
 mod engine_tests;
 mod faults;
 #[path = "../history/mod.rs"]
+#[allow(
+    dead_code,
+    reason = "what is recorded over the network is judged elsewhere"
+)]
 mod history;
 mod host;
 mod member;

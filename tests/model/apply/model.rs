@@ -60,9 +60,10 @@ impl Model {
     }
 
     pub fn command(&mut self, command: &Command) -> Effect {
-        let before = self.clone();
+        let leases = self.leases.clone();
         let answer = self.perform(command).unwrap_or_else(|refusal| {
-            *self = before;
+            self.leases = leases;
+            self.take_back();
             Answer::Refused(refusal)
         });
         let changes = self.finish();
@@ -138,6 +139,31 @@ impl Model {
         }
     }
 
+    /// A refused request changes nothing.
+    fn take_back(&mut self) {
+        for key in std::mem::take(&mut self.changed) {
+            let versions = self.keys.get_mut(&key).unwrap();
+            versions.pop();
+            if versions.is_empty() {
+                self.keys.remove(&key);
+            }
+        }
+    }
+
+    /// Forgets what no read at `floor` or above can show.
+    #[allow(dead_code, reason = "used where histories are judged")]
+    pub fn forget(&mut self, floor: i64) {
+        for versions in self.keys.values_mut() {
+            let below = versions
+                .iter()
+                .rposition(|v| v.key_value.modified <= floor)
+                .unwrap_or(0);
+            versions.drain(..below);
+        }
+        self.keys
+            .retain(|_, v| v.len() > 1 || !v[0].deleted || v[0].key_value.modified > floor);
+    }
+
     /// The newest revision that the request under way sees.
     fn revision(&self) -> i64 {
         if self.changed.is_empty() {
@@ -153,9 +179,10 @@ impl Model {
         let mut taken: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
         let changed = std::mem::take(&mut self.changed);
         for (sub, key) in changed.iter().enumerate() {
-            let of_this = self.keys[key]
-                .iter()
-                .filter(|v| v.key_value.modified == revision);
+            let versions = &self.keys[key];
+            let old = versions.iter().rev();
+            let new = old.take_while(|v| v.key_value.modified == revision);
+            let of_this = versions.iter().skip(versions.len() - new.count());
             let nth = taken.entry(key.clone()).or_insert(0);
             let version = of_this.clone().nth(*nth).unwrap();
             *nth += 1;
@@ -191,7 +218,12 @@ impl Model {
             b"\0" => key[..] >= range.key[..],
             end => key[..] >= range.key[..] && key[..] < *end,
         };
-        let keys = self.keys.keys().filter(|key| inside(key));
+        let from = self.keys.range(range.key.to_vec()..);
+        let keys = from.map(|(key, _)| key);
+        // One key or all up to the end; what lies behind it is not looked at.
+        let single = range.range_end.is_empty();
+        let keys = keys.take(if single { 1 } else { usize::MAX });
+        let keys = keys.filter(|key| inside(key));
         keys.filter_map(|key| self.at(key, revision)).collect()
     }
 
@@ -360,9 +392,8 @@ impl Model {
     }
 
     fn txn(&mut self, txn: &Txn) -> Result<Answer, Refused> {
-        let before = self.clone();
-        before.check_txn(txn)?;
-        match self.execute(&before, txn)? {
+        self.check_txn(txn)?;
+        match self.execute(txn)? {
             Answer::Txn {
                 succeeded, answers, ..
             } => Ok(Answer::Txn {
@@ -404,15 +435,16 @@ impl Model {
         Ok(())
     }
 
-    fn execute(&mut self, before: &Model, txn: &Txn) -> Result<Answer, Refused> {
-        let (succeeded, ops) = before.taken(txn);
+    /// Compares see the state before the request: `holds` looks at `current`.
+    fn execute(&mut self, txn: &Txn) -> Result<Answer, Refused> {
+        let (succeeded, ops) = self.taken(txn);
         let mut answers = Vec::new();
         for op in ops {
             answers.push(match op {
                 RequestOp::Range(range) => self.range(range),
                 RequestOp::Put(put) => self.put(put)?,
                 RequestOp::DeleteRange(delete) => self.delete(delete),
-                RequestOp::Txn(nested) => self.execute(before, nested)?,
+                RequestOp::Txn(nested) => self.execute(nested)?,
             });
         }
         Ok(Answer::Txn {

@@ -1,0 +1,100 @@
+//! The checkers of `tests/history`, put to the test themselves: a thousand good histories pass
+//! without a false alarm, of a thousand spoiled ones each is found, by the checker whose kind
+//! it is. `CHECKERS_HISTORIES` sets another number.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test"
+)]
+
+#[path = "../model/apply/answer.rs"]
+#[allow(dead_code, reason = "the test of the model uses all of it")]
+mod answer;
+#[path = "../history/mod.rs"]
+#[allow(dead_code, reason = "the simulation uses the rest")]
+mod history;
+mod honest;
+#[path = "../model/apply/model.rs"]
+#[allow(dead_code, reason = "the test of the model uses all of it")]
+mod model;
+mod spoil;
+
+use std::collections::BTreeMap;
+
+use history::judge::Judge;
+use spoil::{KINDS, spoil};
+
+fn histories() -> u64 {
+    let asked = std::env::var("CHECKERS_HISTORIES");
+    asked.map_or(1_000, |text| text.parse().unwrap())
+}
+
+#[test]
+fn good_histories_pass() {
+    let mut amounts = (0, 0, 0, 0, 0);
+    for seed in 0..histories() {
+        let history = honest::history(seed);
+        let mut judge = Judge::new();
+        let findings = judge.judge(&history);
+        assert!(
+            findings.is_empty(),
+            "seed {seed}: a false alarm: {findings:?}"
+        );
+        amounts.0 += judge.amounts.answered;
+        amounts.1 += judge.amounts.open;
+        amounts.2 += judge.amounts.open_happened;
+        amounts.3 += judge.amounts.leases_ended;
+        amounts.4 += judge.amounts.events;
+    }
+    eprintln!(
+        "{} histories: {} answers, {} open calls of which {} had happened, {} leases ended, \
+         {} events",
+        histories(),
+        amounts.0,
+        amounts.1,
+        amounts.2,
+        amounts.3,
+        amounts.4
+    );
+    assert!(
+        amounts.2 > 0 && amounts.3 > 0,
+        "kinds are missing: {amounts:?}"
+    );
+}
+
+#[test]
+fn every_spoiled_history_is_found_by_the_checker_of_its_kind() {
+    let mut spoiled: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut total, mut seed) = (0, 0);
+    while total < histories() {
+        seed += 1;
+        let (name, property, damage) = KINDS[seed as usize % KINDS.len()];
+        let mut history = honest::history(seed);
+        // A history without a place for this kind of damage is left out.
+        if !spoil(damage, &mut history, seed) {
+            assert!(seed < 20 * histories() + 1_000, "no place for {name}");
+            continue;
+        }
+        let findings = Judge::new().judge(&history);
+        let found = findings.iter().any(|(by, _)| *by == property);
+        assert!(
+            found,
+            "seed {seed}: {name} is not found by {property}: {findings:?}"
+        );
+        *spoiled.entry(name).or_insert(0) += 1;
+        total += 1;
+    }
+    eprintln!("{total} spoiled histories, all found: {spoiled:?}");
+    let missing: Vec<_> = KINDS
+        .iter()
+        .filter(|kind| !spoiled.contains_key(kind.0))
+        .collect();
+    assert!(
+        total < 200 || missing.is_empty(),
+        "never spoiled: {missing:?}"
+    );
+}
