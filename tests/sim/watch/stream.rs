@@ -141,7 +141,7 @@ impl Stream {
     fn send_live(&mut self, revision: &RevisionEvents, member: &Member) -> Result<(), Fatal> {
         let mut deliveries: BTreeMap<i64, Vec<&Event>> = BTreeMap::new();
         for event in &revision.events {
-            self.watchers.synced_matching(&event.meta.key, |id| {
+            self.watchers.synced_matching(&event.meta.key, |id, _| {
                 deliveries.entry(id).or_default().push(event);
             });
         }
