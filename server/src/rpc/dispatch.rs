@@ -155,6 +155,7 @@ async fn serve(context: Context, request: Request<Body>) -> Response<Body> {
         body,
         gzip: is_gzip(&head.headers),
         bytes_max: context.options.receive_bytes_max(),
+        path: head.uri.path_and_query().cloned(),
     };
     let call = dispatch(context, head.uri.path(), incoming, limit);
     let response = match limit {

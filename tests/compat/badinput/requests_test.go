@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +102,36 @@ func TestNoMessages(t *testing.T) {
 		}
 		if found["etcd"] != found["store"] {
 			t.Errorf("%s with %x: etcd answers %v, the store %v", method, garbage, found["etcd"], found["store"])
+		}
+	}
+}
+
+// TestFieldsOfAnotherType sends fields whose wire type is not that of the descriptor, which
+// Go skips, and bytes that are malformed nearby.
+func TestFieldsOfAnotherType(t *testing.T) {
+	processes := both(t)
+	deep := func(depth int) string {
+		return strings.Repeat("\x0b", depth) + strings.Repeat("\x0c", depth) + "\x0a\x01k"
+	}
+	for method, messages := range map[string][]string{
+		"/etcdserverpb.KV/Range": {
+			"\x08\xc7\xfb\x02", "\x08\x01\x0a\x01k", "\x0a\x01k\x0d\x01\x02\x03\x04", "\x1a\x01\x09\x0a\x01k",
+			"\x0b\x88\x80\x80\x80\x10\x01\x0c\x0a\x01k", "\x08\x01\x88\x80\x80\x80\x10\x01", "\x08\x01\x0c",
+			"\x08\x01\x00\x01", "\x0b\x14", "\x0b\x08\x01", "\x08\x01\x0e", "\x08\x80",
+			"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02\x0a\x01k",
+			deep(100), deep(101), deep(10_000), deep(10_001), deep(10_002),
+		},
+		"/etcdserverpb.KV/Txn": {
+			"\x12\x07\x0a\x05\x08\x07\x0a\x01k\x10\x03", "\x12\x07\x0a\x05\x08\x07\x0a\x02k\x10\x03", "\x10\x03",
+		},
+		"/grpc.health.v1.Health/Check": {"\x08\x01", "\x08\x01\x0a\x01k", "\x08\x01\x0a\x01\xff"},
+	} {
+		for _, message := range messages {
+			etcd := call(t, processes["etcd"], method, []byte(message))
+			found := call(t, processes["store"], method, []byte(message))
+			if etcd != found {
+				t.Errorf("%s with %d bytes, %.60x: etcd answers %v, the store %v", method, len(message), message, etcd, found)
+			}
 		}
 	}
 }

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::uri::PathAndQuery;
 use http_body_util::BodyExt;
 use prost::Message;
 use tonic::Status;
 
 use super::gzip::inflate;
+use super::lenient::decode;
 
 /// How long an ended call's client may go on sending before it is reset.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -60,6 +62,14 @@ pub struct Incoming {
     pub gzip: bool,
     /// The longest message taken, before and after it is inflated.
     pub bytes_max: usize,
+    /// The method's path, which says what the messages are.
+    pub path: Option<PathAndQuery>,
+}
+
+impl Incoming {
+    fn path(&self) -> &str {
+        self.path.as_ref().map_or("", PathAndQuery::path)
+    }
 }
 
 /// Reads the one message of a unary request.
@@ -69,7 +79,7 @@ pub struct Incoming {
 pub async fn read_unary<M: Message + Default>(incoming: Incoming) -> Result<M, Status> {
     let mut stream = MessageStream::<M>::new(incoming);
     match stream.receive().await? {
-        Received::Message(bytes) => M::decode(bytes).map_err(|error| {
+        Received::Message(bytes) => decode(&bytes, stream.incoming.path()).map_err(|error| {
             Status::internal(format!("grpc: error unmarshalling request: {error}"))
         }),
         Received::End => Err(Status::unknown("EOF")),
@@ -137,7 +147,7 @@ impl<M: Message + Default> MessageStream<M> {
     /// A status for a malformed or oversize message, and for a stream that broke.
     pub async fn next(&mut self) -> Result<Option<M>, Status> {
         match self.receive().await? {
-            Received::Message(bytes) => match M::decode(bytes) {
+            Received::Message(bytes) => match decode(&bytes, self.incoming.path()) {
                 Ok(message) => Ok(Some(message)),
                 Err(error) => Err(Status::internal(format!(
                     "grpc: failed to unmarshal the received message: {error}"
@@ -243,6 +253,7 @@ mod tests {
             body: Body::from(body.to_vec()),
             gzip: false,
             bytes_max: 100,
+            path: Some(PathAndQuery::from_static("/etcdserverpb.Lease/LeaseRevoke")),
         }
     }
 

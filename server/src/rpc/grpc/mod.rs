@@ -3,11 +3,12 @@
 //!
 //! Answers of any size leave as HTTP bodies of our own, so that a large list
 //! costs no buffer of its size; small ones take the same short way. Nothing in
-//! here knows etcd.
+//! here knows etcd but `lenient`, which reads the descriptors.
 
 mod body;
 mod frames;
 mod gzip;
+mod lenient;
 
 pub use body::{BODY_CHUNK_BYTES, BodySender, Closed, empty_status, streaming, unary};
 pub use frames::{
