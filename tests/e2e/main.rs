@@ -22,6 +22,7 @@ mod faults;
 #[allow(dead_code, reason = "the simulation uses the rest")]
 mod history;
 mod kill;
+mod large_keys;
 mod lifecycle;
 mod load;
 mod methods;

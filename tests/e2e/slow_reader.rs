@@ -1,6 +1,7 @@
 //! Clients that stop reading: their answers stay with the server, which must neither grow
 //! with them nor make others wait; once they go on, they get all of it.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use kvproto::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse, WatchResponse};
@@ -10,7 +11,7 @@ use tonic_prost::ProstCodec;
 use crate::client::{CALL_WITHIN, Client, all_keys};
 use crate::content::Random;
 use crate::load::watch_all;
-use crate::process::{Member, is_etcd};
+use crate::process::{Member, READY_WITHIN, is_etcd};
 
 /// Keys, and bytes of each value: 64 MiB to read.
 const KEYS: usize = 8_192;
@@ -26,6 +27,8 @@ const PUTS: usize = 2_000;
 const GROWTH_BYTES_MAX: u64 = 192 << 20;
 /// Connections that load and put.
 const WRITERS: usize = 16;
+/// SIGTERM: the process dies of the signal, as etcd does.
+const SIGTERM: i32 = 15;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_stop_reading_hurt_nobody() {
@@ -72,6 +75,39 @@ async fn clients_that_stop_reading_hurt_nobody() {
         expect_events(&mut responses, loaded + 1, last).await;
     }
     member.assert_running();
+}
+
+/// A client that has asked for everything and reads nothing does not hold up SIGTERM; what
+/// was answered before is there afterwards. etcd waits for such a client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_stopped_reading_does_not_hold_up_the_end() {
+    if is_etcd() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut member = Member::new(directory.path());
+    member.start();
+    let port = member.client_port();
+    put_all(port, PUTS, 1).await;
+    let mut client = Client::connect_with_window(port, WINDOW_BYTES).await;
+    let _list = open_list(&mut client).await;
+    let mut client = Client::connect_with_window(port, WINDOW_BYTES).await;
+    let _stream = client.kv.range_stream(all_keys()).await;
+    let mut client = Client::connect_with_window(port, WINDOW_BYTES).await;
+    let _watch = watch_all(&mut client, 2).await;
+    let last = put_all(port, WRITERS, 2).await;
+    let status = member.terminate(READY_WITHIN);
+    assert_eq!(status.signal(), Some(SIGTERM), "{status}");
+
+    member.start();
+    let mut client = Client::connect(port).await;
+    let count = RangeRequest {
+        count_only: true,
+        ..all_keys()
+    };
+    let answer = client.kv.range(count).await.expect("a count").into_inner();
+    assert_eq!(usize::try_from(answer.count), Ok(PUTS));
+    assert_eq!(answer.header.expect("a header").revision, last);
 }
 
 /// Puts `count` keys from several connections and returns the last revision.

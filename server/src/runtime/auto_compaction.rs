@@ -78,3 +78,77 @@ async fn compact(handle: &Handle, revision: i64) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::Receiver;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::engine::Rejected;
+    use crate::runtime::handle::tests::handle;
+    use crate::runtime::shell::Request;
+
+    /// The next compaction that is asked for, which is refused, and when it was.
+    async fn asked(requests: &mut Receiver<Request>, began: Instant) -> (i64, Duration) {
+        let Some(Request::Propose { command, reply }) = requests.recv().await else {
+            panic!("a command is proposed");
+        };
+        let Command::Compact { revision } = command else {
+            panic!("a compaction is asked for: {command:?}");
+        };
+        reply.send(Err(Rejected::TooManyRequests)).unwrap();
+        (revision, began.elapsed())
+    }
+
+    /// On tokio's paused clock, whose sleeps end some milliseconds late.
+    fn close_to(elapsed: Duration, wanted: Duration) -> bool {
+        elapsed >= wanted && elapsed < wanted + Duration::from_secs(1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn by_revision_every_five_minutes() {
+        let (handle, mut requests, _stop) = handle();
+        handle.view().pretend(1_000, -1);
+        let began = Instant::now();
+        tokio::spawn(run(handle.clone(), AutoCompaction::Revision(100)));
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        let (revision, elapsed) = asked(&mut requests, began).await;
+        assert!(close_to(elapsed, minutes(5)), "{elapsed:?}");
+        assert_eq!(revision, 900);
+        // It was refused: the next one is tried in its turn.
+        handle.view().pretend(1_001, -1);
+        let (revision, elapsed) = asked(&mut requests, began).await;
+        assert!(close_to(elapsed, minutes(10)), "{elapsed:?}");
+        assert_eq!(revision, 901);
+        // Nothing is new for two turns, and then something is.
+        handle.view().pretend(1_001, 901);
+        tokio::time::sleep(minutes(12)).await;
+        assert!(requests.is_empty(), "nothing to compact");
+        handle.view().pretend(1_500, 901);
+        let (revision, elapsed) = asked(&mut requests, began).await;
+        assert!(close_to(elapsed, minutes(25)), "{elapsed:?}");
+        assert_eq!(revision, 1_400);
+    }
+
+    /// etcd's: the first after one retention, to the revision of its beginning; the next
+    /// an hour later at most.
+    #[tokio::test(start_paused = true)]
+    async fn by_time_to_what_was_current_then() {
+        let (handle, mut requests, _stop) = handle();
+        handle.view().pretend(10, -1);
+        let began = Instant::now();
+        let retention = Duration::from_secs(2 * 3600);
+        tokio::spawn(run(handle.clone(), AutoCompaction::Periodic(retention)));
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        handle.view().pretend(20, -1);
+        let (revision, elapsed) = asked(&mut requests, began).await;
+        assert!(elapsed >= retention, "{elapsed:?}");
+        assert!(elapsed < retention + Duration::from_secs(10 * 60));
+        assert_eq!(revision, 10);
+        handle.view().pretend(30, 10);
+        let (revision, next) = asked(&mut requests, began).await;
+        assert!(close_to(next - elapsed, Duration::from_secs(3600)));
+        assert_eq!(revision, 20);
+    }
+}

@@ -382,7 +382,7 @@ impl Handle {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use storage::checkpoint::{CheckpointStore, ModelDisk, ModelStore};
@@ -395,7 +395,7 @@ mod tests {
     use crate::runtime::Identity;
 
     /// A handle, and the core loop's end of its channel.
-    fn handle() -> (Handle, mpsc::Receiver<Request>, watch::Sender<bool>) {
+    pub(in crate::runtime) fn handle() -> (Handle, mpsc::Receiver<Request>, watch::Sender<bool>) {
         let disk = SimDisk::new(1);
         disk.create_dir_all(Path::new("/log")).unwrap();
         let options = LogOptions {

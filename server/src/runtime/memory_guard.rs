@@ -25,9 +25,13 @@ const CGROUP_LIMITS: [&str; 2] = [
 
 /// Runs until the member stops; ends at once where memory cannot be told.
 pub async fn run(handle: Handle) {
-    let Some(limit_bytes) = limit_bytes() else {
-        return;
-    };
+    if let Some(limit_bytes) = limit_bytes() {
+        watch(handle, limit_bytes, resident_bytes).await;
+    }
+}
+
+/// Looks at the memory used until the member stops, or until it cannot be told.
+async fn watch(handle: Handle, limit_bytes: u64, used_bytes: impl Fn() -> Option<u64>) {
     let alarm_bytes = limit_bytes / 100 * USED_PERCENT_MAX;
     tracing::info!(
         limit_bytes,
@@ -39,7 +43,7 @@ pub async fn run(handle: Handle) {
             () = handle.stopped() => return,
             () = tokio::time::sleep(INTERVAL) => {}
         }
-        let Some(used_bytes) = resident_bytes() else {
+        let Some(used_bytes) = used_bytes() else {
             return;
         };
         let member = handle.view().identity().member_id;
@@ -92,7 +96,45 @@ fn resident_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use storage::types::MemberId;
+
     use super::*;
+    use crate::engine::Rejected;
+    use crate::runtime::handle::tests::handle;
+    use crate::runtime::shell::Request;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_alarm_is_raised_at_its_share_and_until_it_is_there() {
+        let (handle, mut requests, _stop) = handle();
+        let used = Arc::new(AtomicU64::new(699));
+        let looked_at = Arc::clone(&used);
+        let used_bytes = move || Some(looked_at.load(Ordering::Relaxed));
+        tokio::spawn(watch(handle.clone(), 1_000, used_bytes));
+        tokio::time::sleep(10 * INTERVAL).await;
+        assert!(requests.is_empty(), "below 70 percent");
+        used.store(700, Ordering::Relaxed);
+        // A refused one is tried again.
+        for _ in 0..2 {
+            let Some(Request::Propose { command, reply }) = requests.recv().await else {
+                panic!("a command is proposed");
+            };
+            let wanted = Command::Alarm {
+                activate: true,
+                member: MemberId(1),
+                alarm: Alarm::NoSpace,
+            };
+            assert_eq!(command, wanted);
+            reply.send(Err(Rejected::TooManyRequests)).unwrap();
+        }
+        handle
+            .view()
+            .publish_alarms(vec![(MemberId(1), Alarm::NoSpace)]);
+        tokio::time::sleep(10 * INTERVAL).await;
+        assert!(requests.is_empty(), "it is raised already");
+    }
 
     #[test]
     fn memory_is_read_as_the_kernel_writes_it() {

@@ -175,6 +175,16 @@ impl View {
         );
     }
 
+    /// A member that leads, at these revisions; for tests of what looks at them.
+    #[cfg(test)]
+    pub(super) fn pretend(&self, revision: i64, compacted_revision: i64) {
+        self.leader
+            .store(self.identity.member_id.0, Ordering::Relaxed);
+        self.revision.store(revision, Ordering::Release);
+        self.compacted_revision
+            .store(compacted_revision, Ordering::Release);
+    }
+
     pub(super) fn publish_alarms(&self, alarms: Vec<(MemberId, Alarm)>) {
         *self.alarms.lock() = alarms;
     }

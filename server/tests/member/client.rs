@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
 /// A gRPC status that is not OK: code and message.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused(pub u16, pub String);
 
 /// One HTTP/2 connection.
@@ -41,8 +41,19 @@ impl Client {
 
     pub async fn tls(port: u16, connector: &TlsConnector) -> Client {
         let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        Client::over_tls(tcp, connector).await
+    }
+
+    pub async fn unix_tls(path: &Path, connector: &TlsConnector) -> Client {
+        Client::over_tls(UnixStream::connect(path).await.unwrap(), connector).await
+    }
+
+    async fn over_tls(
+        socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        connector: &TlsConnector,
+    ) -> Client {
         let name = "localhost".try_into().unwrap();
-        let wire = connector.connect(name, tcp).await.unwrap();
+        let wire = connector.connect(name, socket).await.unwrap();
         assert_eq!(wire.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         Client::over(wire).await
     }

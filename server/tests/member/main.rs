@@ -11,6 +11,7 @@
 mod client;
 mod edges;
 mod lifecycle;
+mod limits;
 mod metrics;
 mod running;
 mod transports;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use kvproto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -145,11 +148,73 @@ async fn mutual_tls() {
     member.stop();
 }
 
+/// `--client-crl-file` (contract 3.3): the serial in the list is refused, another is served.
+/// The list is read at each handshake, so a certificate can be revoked while the member runs.
+#[tokio::test]
+async fn a_revoked_client_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    authority.revoke(&["revoked"]);
+    let port = free_port();
+    let url = format!("https://127.0.0.1:{port}");
+    let mut flags = flags(&directory.path().join("data"), &url);
+    flags.extend(authority.server_flags());
+    flags.push("--client-cert-auth".to_owned());
+    for (flag, file) in [
+        ("trusted-ca-file", "ca.pem"),
+        ("client-crl-file", "crl.der"),
+    ] {
+        flags.push(format!("--{flag}={}", authority.path(file).display()));
+    }
+    let member = InProcess::start(&flags);
+    until_listening(port);
+    assert!(!is_served(port, &authority, "revoked").await);
+    let mut client = Client::tls(port, &authority.connector(Some("client"))).await;
+    put_and_get(&mut client).await;
+    authority.revoke(&["revoked", "client"]);
+    assert!(!is_served(port, &authority, "client").await);
+    member.stop();
+}
+
+/// Whether a new connection that shows this certificate is answered.
+async fn is_served(port: u16, authority: &Authority, identity: &str) -> bool {
+    let mut client = Client::tls(port, &authority.connector(Some(identity))).await;
+    let request = RangeRequest {
+        key: "name".into(),
+        ..Default::default()
+    };
+    let path = "/etcdserverpb.KV/Range";
+    let answer = client.try_unary::<RangeResponse>(path, &request).await;
+    answer.is_ok()
+}
+
+#[tokio::test]
+async fn tls_on_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    let socket = directory.path().join("etcd.sock");
+    let url = format!("unixs://{}", socket.display());
+    let mut flags = flags(&directory.path().join("data"), &url);
+    flags.extend(authority.server_flags());
+    let member = InProcess::start(&flags);
+    while UnixStream::connect(&socket).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let mut client = Client::unix_tls(&socket, &authority.connector(None)).await;
+    put_and_get(&mut client).await;
+    plain_endpoints(&mut client).await;
+    member.stop();
+}
+
 /// An authority, and a certificate by it for each side, as files.
 struct Authority {
     directory: PathBuf,
     certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
 }
+
+/// Whom the authority has certified; the serial number tells the place in the list.
+const NAMES: [&str; 3] = ["server", "client", "revoked"];
 
 impl Authority {
     fn new(directory: &Path) -> Authority {
@@ -160,13 +225,14 @@ impl Authority {
         let authority = Authority {
             directory: directory.to_owned(),
             certificate: certificate.der().clone(),
+            issuer: Issuer::new(params, key),
         };
         std::fs::write(authority.path("ca.pem"), certificate.pem()).unwrap();
-        let issuer = Issuer::new(params, key);
-        for name in ["server", "client"] {
-            let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        for name in NAMES {
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.serial_number = Some(serial(name));
             let key = KeyPair::generate().unwrap();
-            let certificate = params.signed_by(&key, &issuer).unwrap();
+            let certificate = params.signed_by(&key, &authority.issuer).unwrap();
             let files = [
                 (format!("{name}.pem"), certificate.pem()),
                 (format!("{name}-key.pem"), key.serialize_pem()),
@@ -180,6 +246,26 @@ impl Authority {
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// Writes the list of these certificates, as Go's tools do: one list in DER.
+    fn revoke(&self, names: &[&str]) {
+        let revoked = names.iter().map(|name| RevokedCertParams {
+            serial_number: serial(name),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2126, 1, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).unwrap();
+        std::fs::write(self.path("crl.der"), list.der()).unwrap();
     }
 
     fn server_flags(&self) -> [String; 2] {
@@ -210,4 +296,9 @@ impl Authority {
         config.alpn_protocols = vec![b"h2".to_vec()];
         TlsConnector::from(Arc::new(config))
     }
+}
+
+fn serial(name: &str) -> SerialNumber {
+    let place = NAMES.iter().position(|known| *known == name).unwrap();
+    SerialNumber::from(100 + place as u64)
 }
