@@ -11,8 +11,8 @@ use storage::checkpoint::layout::{self, DirectoryLock};
 use storage::checkpoint::{self, Checkpointer, Installed, Manifest, Member, Membership};
 use storage::error::Fatal;
 use storage::mvcc::Mvcc;
-use storage::raft_log::{LogOptions, RaftLog};
-use storage::types::{MemberId, Term};
+use storage::raft_log::{LogOptions, Prepared};
+use storage::types::{LogIndex, MemberId, Term};
 use storage::vfs::Vfs;
 use storage::vfs::real::RealVfs;
 
@@ -89,7 +89,9 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         found(&*vfs, directory, bootstrap)?;
     }
     let published = checkpoint::read_manifest(&*vfs, directory)?;
-    // The store first: a manifest proves that there is one.
+    // Both are verified before either is written to; the store last, since fjall cleans up
+    // when it opens. A manifest proves that there is a store.
+    let log = prepare_log(&vfs, directory, published.as_ref())?;
     let store = checkpoint::open_or_defer(&*vfs, directory)?;
     let manifest = match published {
         Some(manifest) => manifest,
@@ -101,12 +103,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         dropped,
     } = checkpoint::install(&manifest, &*store, Mvcc::new(), quota_bytes(config))?;
     let applied = (manifest.applied_index, manifest.applied_term);
-    let options = LogOptions {
-        salt: manifest.identity.member_id.0,
-        ..LogOptions::default()
-    };
-    let log_directory = directory.join(layout::LOG);
-    let (log, recovered) = RaftLog::open(Arc::clone(&vfs), &log_directory, options, applied)?;
+    let (log, recovered) = log.open()?;
     if let Some(torn) = &recovered.torn_tail {
         tracing::warn!(
             path = %torn.path.display(),
@@ -154,6 +151,23 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         slow_apply: config.warning_apply_duration,
     };
     Ok(Opened { parts, lock })
+}
+
+/// Verifies the log behind the published manifest; writes nothing.
+fn prepare_log(
+    vfs: &Arc<dyn Vfs>,
+    directory: &Path,
+    published: Option<&Manifest>,
+) -> Result<Prepared, Fatal> {
+    let applied = published.map(|known| (known.applied_index, known.applied_term));
+    let identity = layout::read_identity(&**vfs, directory)?;
+    let options = LogOptions {
+        salt: identity.map_or(0, |ours| ours.member_id.0),
+        ..LogOptions::default()
+    };
+    let path = directory.join(layout::LOG);
+    let applied = applied.unwrap_or((LogIndex(0), Term(0)));
+    Prepared::verify(Arc::clone(vfs), &path, options, applied)
 }
 
 /// Makes an empty directory that of a new member of a new cluster.

@@ -144,7 +144,7 @@ fn flip(directory: &Path, text: &[u8]) -> (PathBuf, usize) {
 }
 
 /// Every file below a directory with its content.
-fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();

@@ -14,6 +14,7 @@
 #[path = "../model/apply/answer.rs"]
 #[allow(dead_code, reason = "the test of the model uses all of it")]
 mod answer;
+mod bad_input;
 mod campaign;
 mod client;
 mod content;

@@ -96,6 +96,13 @@ pub fn recognise(vfs: &dyn Vfs, directory: &Path) -> Result<DataDirectory, Fatal
     if let Some(identity) = read_identity(vfs, directory)? {
         return Ok(DataDirectory::Ours(identity));
     }
+    if exists(vfs, &directory.join(MANIFEST))? {
+        return Err(Fatal::refused(
+            directory.join(IDENTITY),
+            "the identity file is missing, though a manifest lies beside it; restore it, or \
+             the whole directory, from a copy",
+        ));
+    }
     let temporary = format!("{IDENTITY}{TEMPORARY_SUFFIX}");
     let harmless = [LOCK, LOST_AND_FOUND, temporary.as_str()];
     let foreign = entries.iter().find(|entry| {
@@ -210,7 +217,7 @@ pub fn lock(directory: &Path) -> Result<DirectoryLock, Fatal> {
         .create(true)
         .truncate(false)
         .open(&path)
-        .map_err(|error| Fatal::io("open", &path, error))?;
+        .map_err(|error| unwritable(&path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(DirectoryLock { _file: file }),
         Err(std::fs::TryLockError::WouldBlock) => Err(Fatal::refused(
@@ -220,6 +227,17 @@ pub fn lock(directory: &Path) -> Result<DirectoryLock, Fatal> {
         )),
         Err(std::fs::TryLockError::Error(error)) => Err(Fatal::io("lock", path, error)),
     }
+}
+
+/// What stands in the way of the first file that a start writes to.
+fn unwritable(path: &Path, error: io::Error) -> Fatal {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) {
+        let next = "the data directory must be writable; mount it read-write, give it to the \
+                    user of this process (mode 0700), or choose another --data-dir";
+        return Fatal::refused(path, format!("{error}: {next}"));
+    }
+    Fatal::io("open", path, error)
 }
 
 /// The refusal of a file whose format is newer than this binary.

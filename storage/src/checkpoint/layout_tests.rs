@@ -73,12 +73,15 @@ fn anything_else_is_foreign() {
     put(&disk, "photo.jpg", b"");
     let text = refusal(recognise(&disk, data()).unwrap().accept());
     assert!(text.contains("/var/lib/data/photo.jpg"), "{text}");
+}
+
+#[test]
+fn a_manifest_without_its_identity_file_is_refused_with_the_next_step() {
     let disk = StepDisk::default();
     put(&disk, "MANIFEST", b"");
-    assert!(matches!(
-        recognise(&disk, data()).unwrap(),
-        DataDirectory::Foreign(_)
-    ));
+    let text = recognise(&disk, data()).unwrap_err().to_string();
+    assert!(text.contains("/var/lib/data/STERNPOST"), "{text}");
+    assert!(text.contains("restore it"), "{text}");
 }
 
 #[test]

@@ -12,6 +12,7 @@
 mod format;
 mod group;
 mod lifecycle;
+mod prepared;
 mod reader;
 mod recovery;
 mod scan;
@@ -32,6 +33,7 @@ use crate::limits::{FIRST_SEGMENT_BYTES, SEGMENT_BYTES, SPARE_SEGMENTS_MAX};
 use crate::types::{LogIndex, MemberId, SegmentNumber, Term};
 
 pub use group::GroupWrite;
+pub use prepared::Prepared;
 pub use reader::LogReader;
 pub use spare::{Spare, SpareJob};
 pub use verify::{Verified, verify};

@@ -1,5 +1,5 @@
-//! Opening a log: reads every segment, tells a torn tail from corruption, makes
-//! the end durable and opens the segment of this boot.
+//! Verifying a log: reads every segment, tells a torn tail from corruption.
+//! `prepared` then makes the end durable and opens the segment of this boot.
 //!
 //! Invariants: nothing is written before everything is verified; the log is cut
 //! only where no header and no later group proves that more was synced
@@ -12,15 +12,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Fatal;
-use crate::planted::{Bug, planted};
 use crate::types::{LogIndex, SegmentNumber, Term};
-use crate::vfs::{OpenMode, Vfs};
+use crate::vfs::Vfs;
 
 use super::format::{BLOCK, FIRST_GROUP_OFFSET, GROUP_HEADER_BYTES, GroupHeader, seed};
 use super::lifecycle::Start;
+use super::prepared::Prepared;
 use super::scan::{Candidate, Found, clear, scan};
-use super::segment::{SegmentFile, SegmentTable, remove, sync_directory};
-use super::walk::{LastGroup, Stop, Walk, Window};
+use super::segment::sync_directory;
+use super::walk::{Stop, Walk, Window};
 use super::{GroupNumber, HardState, LogOptions, RaftLog, Recovered, SegmentInfo, TornTail};
 
 impl RaftLog {
@@ -38,30 +38,7 @@ impl RaftLog {
         options: LogOptions,
         applied: (LogIndex, Term),
     ) -> Result<(RaftLog, Recovered), Fatal> {
-        check_options(&options);
-        let exists = vfs
-            .exists(directory)
-            .map_err(|source| Fatal::io("look for", directory, source))?;
-        let found = if exists {
-            scan(&*vfs, directory)?
-        } else {
-            Found::default()
-        };
-        if found.segments.is_empty() {
-            if applied != (LogIndex(0), Term(0)) {
-                let detail = format!(
-                    "the log is missing, but the manifest covers it up to {}; \
-                     restore the directory or replace the member",
-                    applied.0.0
-                );
-                return Err(Fatal::refused(directory, detail));
-            }
-            return Ok((
-                Self::create(vfs, directory, options, applied)?,
-                Recovered::default(),
-            ));
-        }
-        recover(vfs, directory, options, applied, found)
+        Prepared::verify(vfs, directory, options, applied)?.open()
     }
 
     /// Starts a log whose first entry has the index after `base`. The directory
@@ -128,7 +105,7 @@ fn create_directory(vfs: &dyn Vfs, directory: &Path) -> Result<(), Fatal> {
         .try_for_each(|parent| sync_directory(vfs, parent))
 }
 
-fn check_options(options: &LogOptions) {
+pub(super) fn check_options(options: &LogOptions) {
     let block = BLOCK as u64;
     for bytes in [options.segment_bytes, options.first_segment_bytes] {
         assert!(
@@ -139,13 +116,14 @@ fn check_options(options: &LogOptions) {
 }
 
 /// What the walk over all segments found.
+#[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) walk: Walk,
     /// The last segment with a group, and where its groups end.
-    previous: Option<(SegmentNumber, u64)>,
+    pub(super) previous: Option<(SegmentNumber, u64)>,
     pub(super) infos: BTreeMap<SegmentNumber, SegmentInfo>,
     /// Segments at the end without a group.
-    empty: Vec<SegmentNumber>,
+    pub(super) empty: Vec<SegmentNumber>,
     pub(super) torn_tail: Option<TornTail>,
 }
 
@@ -365,114 +343,6 @@ pub(super) fn check_applied(
             applied.0.0, outcome.walk.applied_term, applied.1.0
         );
         return Err(Fatal::corruption(path, offset, detail));
-    }
-    Ok(())
-}
-
-fn recover(
-    vfs: Arc<dyn Vfs>,
-    directory: &Path,
-    options: LogOptions,
-    applied: (LogIndex, Term),
-    mut found: Found,
-) -> Result<(RaftLog, Recovered), Fatal> {
-    let outcome = walk_all(&*vfs, &found, applied)?;
-    check_applied(&outcome, &found, applied)?;
-    let newest = found
-        .segments
-        .values()
-        .next_back()
-        .expect("a log has a segment");
-    let (newest, salt) = (newest.header.number, newest.header.salt);
-    let proven = found.segments.values().map(|c| c.header.synced).max();
-    let table = Arc::<SegmentTable>::default();
-    let mut infos = outcome.infos;
-    let mut empty = Vec::new();
-    for (number, candidate) in &found.segments {
-        if outcome.empty.contains(number) {
-            infos.remove(number);
-            empty.push(candidate.path.clone());
-            continue;
-        }
-        let file = vfs
-            .open(&candidate.path, OpenMode::ReadWrite)
-            .map_err(|source| Fatal::io("open", &candidate.path, source))?;
-        let path = candidate.path.clone();
-        let seed = seed(salt, *number);
-        table.insert(*number, Arc::new(SegmentFile { path, file, seed }));
-    }
-    // Everything is verified: writes begin here. Names first, since a kill may
-    // have left them in memory only.
-    sync_directory(&*vfs, directory)?;
-    let walk = outcome.walk;
-    if let Some(group) = walk.last_whole.filter(|_| Some(walk.last_group) > proven)
-        && !planted(Bug::BelieveThePageCache)
-    {
-        rewrite(&*vfs, &group)?;
-    }
-    let spares = clear(&*vfs, directory, &options, &mut found)?;
-    let mut hard_state = walk.hard_state;
-    hard_state.commit = hard_state.commit.max(applied.0);
-    let log = RaftLog::start(Start {
-        salt,
-        table: Arc::clone(&table),
-        segments: infos,
-        previous: outcome.previous,
-        number: SegmentNumber(newest.0.checked_add(1).expect("4 billion boots")),
-        last_group: walk.last_group,
-        chain: walk.chain,
-        last: walk.last,
-        hard_state,
-        released: applied.0,
-        slots: walk.slots,
-        spares,
-        next_spare: found.next_spare,
-        vfs: Arc::clone(&vfs),
-        directory: directory.to_path_buf(),
-        options,
-    })?;
-    // The new header proves what follows: these go only after it is durable.
-    for path in &empty {
-        remove(&*vfs, path)?;
-    }
-    if let Some((number, end)) = outcome.previous
-        && let Some(tail) = table.get(number)
-    {
-        cut(&tail, end)?;
-    }
-    sync_directory(&*vfs, directory)?;
-    let recovered = Recovered {
-        hard_state,
-        entries: walk.entries.into(),
-        torn_tail: outcome.torn_tail,
-    };
-    Ok((log, recovered))
-}
-
-/// Writes the last group again over itself and syncs it: a kill may have left it
-/// in the page cache alone, or a failed sync may have dropped it there.
-fn rewrite(vfs: &dyn Vfs, group: &LastGroup) -> Result<(), Fatal> {
-    let file = vfs
-        .open(&group.path, OpenMode::ReadWrite)
-        .map_err(|source| Fatal::io("open", &group.path, source))?;
-    file.write_all_at(&group.bytes, group.offset)
-        .map_err(|source| Fatal::io("write", &group.path, source))?;
-    file.sync_data()
-        .map_err(|source| Fatal::io("sync", &group.path, source))
-}
-
-/// Gives back the unused room of the segment of the boot before, so that a
-/// process that restarts often does not fill the disk.
-fn cut(segment: &SegmentFile, end: u64) -> Result<(), Fatal> {
-    let length = segment
-        .file
-        .len()
-        .map_err(|source| Fatal::io("measure", &segment.path, source))?;
-    if length > end {
-        segment
-            .file
-            .set_len(end)
-            .map_err(|source| Fatal::io("cut", &segment.path, source))?;
     }
     Ok(())
 }

@@ -15,13 +15,14 @@ use super::segment::{FileName, remove, sync_directory};
 use super::spare::SpareFile;
 
 /// A segment file before it is read.
+#[derive(Debug)]
 pub(super) struct Candidate {
     pub header: SegmentHeader,
     pub path: PathBuf,
 }
 
 /// What lies in the log's directory.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Found {
     pub segments: BTreeMap<SegmentNumber, Candidate>,
     pub spares: Vec<(u32, PathBuf)>,

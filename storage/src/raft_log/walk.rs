@@ -74,6 +74,7 @@ impl Window {
 }
 
 /// The last whole group, to be rewritten.
+#[derive(Debug)]
 pub(super) struct LastGroup {
     pub path: PathBuf,
     pub offset: u64,
@@ -81,6 +82,7 @@ pub(super) struct LastGroup {
 }
 
 /// The state of a walk over the groups, in order.
+#[derive(Debug)]
 pub(super) struct Walk {
     pub applied: (LogIndex, Term),
     pub last_group: GroupNumber,

@@ -1,0 +1,215 @@
+//! Directories that a member must not start on: parts missing, parts of another time, a newer
+//! format, a place that cannot be written. Each is refused with its cause, and nothing in it
+//! is changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::lifecycle::files;
+use crate::process::{Member, READY_WITHIN, is_etcd};
+
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+/// What a start may make anew without harm.
+const UNCOUNTED: [&str; 2] = ["LOCK", "lock"];
+
+fn counted(directory: &Path) -> Files {
+    let mut found = files(directory);
+    found.retain(|(path, _)| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_none_or(|name| !UNCOUNTED.contains(&name))
+    });
+    found
+}
+
+fn restore(directory: &Path, wanted: &Files) {
+    fs::remove_dir_all(directory).expect("the directory can be removed");
+    for (path, content) in wanted {
+        fs::create_dir_all(path.parent().expect("a file has a directory")).expect("a directory");
+        fs::write(path, content).expect("a file");
+    }
+}
+
+/// Writes more than a segment, until a checkpoint is published; the files before and after.
+async fn grow(member: &mut Member) -> (Files, Files) {
+    member.start();
+    let mut client = Client::connect(member.client_port()).await;
+    client.put("key/first", b"value".to_vec()).await;
+    member.kill();
+    let before = files(&member.data());
+    member.start();
+    let manifest = member.data().join("MANIFEST");
+    let first = fs::read(&manifest).expect("a manifest");
+    let mut client = Client::connect(member.client_port()).await;
+    for number in 0..70_u8 {
+        client
+            .put(&format!("key/{number:03}"), vec![number; 1 << 20])
+            .await;
+    }
+    let begin = Instant::now();
+    while fs::read(&manifest).is_ok_and(|now| now == first) {
+        assert!(
+            begin.elapsed() < READY_WITHIN,
+            "no checkpoint\n{}",
+            member.log_tail()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    member.kill();
+    (before, files(&member.data()))
+}
+
+/// A change of the directory, and what the refusal must name.
+struct Case {
+    name: &'static str,
+    change: Box<dyn Fn(&Path)>,
+    named: Vec<String>,
+}
+
+fn missing(name: &'static str, named: &[&str]) -> Case {
+    Case {
+        name,
+        change: Box::new(move |data| {
+            let path = data.join(name);
+            if path.is_dir() {
+                fs::remove_dir_all(path).expect("a directory to lose");
+            } else {
+                fs::remove_file(path).expect("a file to lose");
+            }
+        }),
+        named: named.iter().map(|text| (*text).to_owned()).collect(),
+    }
+}
+
+fn below(data: &Path, part: &str, all: &Files) -> Vec<PathBuf> {
+    let inside = all.iter().map(|(path, _)| path);
+    let inside = inside.filter(|path| path.starts_with(data.join(part)));
+    inside.cloned().collect()
+}
+
+fn cases(data: &Path, before: &Files, after: &Files) -> Vec<Case> {
+    let mut cases = vec![
+        missing(
+            "STERNPOST",
+            &["STERNPOST", "identity file is missing", "copy"],
+        ),
+        missing("MANIFEST", &["MANIFEST", "copy"]),
+        missing("log", &["log is missing", "restore"]),
+        missing("checkpoint", &["checkpoint", "missing"]),
+        missing("checkpoint/version", &["checkpoint/version", "missing"]),
+        missing(
+            "checkpoint/keyspaces/1/current",
+            &["keyspaces/1/current", "missing"],
+        ),
+    ];
+    let table = below(data, "checkpoint/keyspaces/1/tables", after);
+    let table = table.into_iter().next().expect("a checkpoint has a table");
+    let name = table.display().to_string();
+    cases.push(Case {
+        name: "a table is lost",
+        change: Box::new(move |_| fs::remove_file(&table).expect("a table")),
+        named: vec![name, "missing".to_owned()],
+    });
+    let older: Files = before
+        .iter()
+        .filter(|(path, _)| path.starts_with(data.join("log")))
+        .cloned()
+        .collect();
+    cases.push(Case {
+        name: "an older log under a newer manifest",
+        change: Box::new(move |data| {
+            fs::remove_dir_all(data.join("log")).expect("a log");
+            fs::create_dir_all(data.join("log")).expect("a directory");
+            for (path, content) in &older {
+                fs::write(path, content).expect("a file");
+            }
+        }),
+        named: vec!["the manifest covers entries up to".to_owned()],
+    });
+    cases.push(Case {
+        name: "a newer manifest format",
+        change: Box::new(|data| {
+            let path = data.join("MANIFEST");
+            let mut bytes = fs::read(&path).expect("a manifest");
+            *bytes.get_mut(8).expect("a version") = 2;
+            let crc = crc32fast::hash(bytes.get(..24).expect("a header"));
+            let field = bytes.get_mut(24..28).expect("a header");
+            field.copy_from_slice(&crc.to_le_bytes());
+            fs::write(&path, bytes).expect("a manifest");
+        }),
+        named: ["MANIFEST", "version 2 is newer", "start the newer release"]
+            .map(str::to_owned)
+            .to_vec(),
+    });
+    cases
+}
+
+#[tokio::test]
+async fn a_directory_with_a_lost_older_or_newer_part_is_refused_and_left_alone() {
+    if is_etcd() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut member = Member::new(directory.path());
+    let (before, after) = grow(&mut member).await;
+    let data = member.data();
+    for case in cases(&data, &before, &after) {
+        restore(&data, &after);
+        (case.change)(&data);
+        let changed = counted(&data);
+        let (status, log) = member.start_refused();
+        assert_eq!(status.code(), Some(1), "{}: {log}", case.name);
+        let last = log.lines().last().unwrap_or_default();
+        for text in &case.named {
+            assert!(log.contains(text), "{}: no {text:?} in {last}", case.name);
+        }
+        let left = counted(&data);
+        let names = |all: &Files| all.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            names(&left),
+            names(&changed),
+            "{}: files came or went",
+            case.name
+        );
+        assert!(left == changed, "{}: something was written", case.name);
+    }
+    restore(&data, &after);
+    member.start();
+}
+
+/// A file system mounted read-only; needs root and a mount namespace, and is left out where
+/// neither can be had.
+#[tokio::test]
+async fn a_read_only_directory_is_refused_with_the_next_step() {
+    if is_etcd() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut member = Member::new(directory.path());
+    member.start();
+    member.kill();
+    let data = member.data();
+    let script = "mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" && exit 42";
+    let mut probe = Command::new("unshare");
+    let probe = probe
+        .args(["--mount", "sh", "-c", script])
+        .arg(&data)
+        .status();
+    if !probe.is_ok_and(|status| status.code() == Some(42)) {
+        return;
+    }
+    let script = script.replace("exit 42", "exec \"$1\" --data-dir=\"$0\"");
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .arg(&data)
+        .arg(crate::process::binary())
+        .output()
+        .expect("unshare was there just now");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("must be writable"), "{text}");
+}
