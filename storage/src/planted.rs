@@ -58,4 +58,38 @@ pub enum Bug {
     BelieveThePageCache,
     /// A flush group is written and not synced.
     SkipFlush,
+    /// A failed sync of the log is tried again, and the second one believed.
+    RetryFailedFlush,
+    /// The checksums of the log do not tell the file's former life from this one.
+    BelieveOldGroup,
+    /// The header of the next segment does not take over vote, term and commit.
+    HardStateLostAtRoll,
+    /// The manifest names an entry whose records it does not hold.
+    IndexWithoutEffects,
+    /// A collection that goes on in the next slice skips the rest of a transaction.
+    CollectionSkips,
+    /// A value goes cold under another one's revision.
+    ColdValueOfAnother,
+    /// A value that was taken over leaves memory before it can be read anywhere.
+    EvictInherited,
+    /// The purge does not look at pins.
+    PinIgnored,
+    /// A read inside a transaction may look below the compaction.
+    ReadCompacted,
+    /// From the second change on a transaction gets the next revision.
+    SplitTransaction,
+    /// The predecessor of an event is one version too old.
+    PredecessorTooOld,
+    /// The end of a lease leaves one of its keys behind.
+    RevokeLeavesKey,
+    /// A start forgets which key hangs on which lease.
+    LeaseKeysNotLoaded,
+    /// Only the first change of a revision wakes streams.
+    MissedBell,
+    /// A watcher that falls behind begins again where it started.
+    WatcherRepeats,
+    /// Puts reach a watcher that filters them.
+    NoPutIgnored,
+    /// Shell: progress is told for what is still to be sent.
+    ProgressBeforeEvents,
 }

@@ -41,6 +41,7 @@ mod model;
 #[allow(dead_code, reason = "the simulation uses a part")]
 mod node;
 #[cfg(feature = "planted-bugs")]
+#[path = "../bugbank/runner.rs"]
 mod planted;
 mod probe;
 mod readers;

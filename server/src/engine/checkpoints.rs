@@ -101,7 +101,8 @@ impl Checkpoints {
     /// True while values must stay in memory: one that was taken over may be
     /// found in the cold store under its new revision only after a checkpoint.
     pub(super) fn holds_eviction(&self) -> bool {
-        self.inherited || !matches!(self.state, State::Idle)
+        let held = self.inherited || !matches!(self.state, State::Idle);
+        held && !planted(Bug::EvictInherited)
     }
 }
 
@@ -209,6 +210,9 @@ impl<H: Host> Engine<H> {
             if revision > published {
                 collecting.records.push(record.meta);
             }
+        }
+        if planted(Bug::CollectionSkips) {
+            collecting.after.sub = u32::MAX;
         }
         if complete {
             self.hand_over(host);

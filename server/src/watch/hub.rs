@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
+use storage::planted::{Bug, planted};
 use storage::types::RevisionEvents;
 use tokio::sync::Notify;
 
@@ -102,6 +103,9 @@ impl Hub {
                         signal.bell.notify_one();
                     }
                 });
+                if planted(Bug::MissedBell) {
+                    break;
+                }
             }
             state.ring.push(Arc::new(events));
         }

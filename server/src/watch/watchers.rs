@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use kvproto::etcdserverpb::WatchCreateRequest;
 use kvproto::etcdserverpb::watch_create_request::FilterType;
+use storage::planted::{Bug, planted};
 use storage::types::Event;
 
 use super::range_index::{KeyInterval, RangeIndex};
@@ -50,7 +51,7 @@ impl Watcher {
         if event.meta.tombstone {
             !self.no_delete
         } else {
-            !self.no_put
+            !self.no_put || planted(Bug::NoPutIgnored)
         }
     }
 }
@@ -115,7 +116,9 @@ impl Watchers {
         self.synced = RangeIndex::default();
         for watcher in self.by_id.values_mut().filter(|watcher| watcher.synced) {
             watcher.synced = false;
-            watcher.next_revision = watcher.next_revision.max(next);
+            if !planted(Bug::WatcherRepeats) {
+                watcher.next_revision = watcher.next_revision.max(next);
+            }
             self.behind += 1;
         }
     }

@@ -21,6 +21,7 @@ use super::space;
 use super::txn::{Checks, Writing, read_path};
 use crate::error::Refusal;
 use crate::mvcc::{Bounds, Mvcc, StateHash};
+use crate::planted::{Bug, planted};
 use crate::types::{
     Key, LeaseId, LogIndex, MemberId, Place, RecordMeta, Revision, RevisionEvents, SegmentNumber,
     Term,
@@ -431,7 +432,8 @@ impl StateMachine {
     /// Deletes the keys of a lease, sorted, in one revision, then the lease.
     fn revoke(&mut self, lease: LeaseId) -> Applied {
         let keys = self.leases.keys(lease).ok_or(Refusal::LeaseNotFound)?;
-        let keys: Vec<Key> = keys.cloned().collect();
+        let left = usize::from(planted(Bug::RevokeLeavesKey));
+        let keys: Vec<Key> = keys.skip(left).cloned().collect();
         let mut write = self.mvcc.write();
         for key in &keys {
             let deleted = write.delete_range(&Bounds::single(key));
@@ -455,7 +457,9 @@ impl Loading {
     /// Adds a record; records come in revision order, whole, without values.
     pub fn record(&mut self, record: RecordMeta) {
         let leases = &mut self.machine.leases;
-        leases.follow_record(&record.key, record.lease);
+        if !planted(Bug::LeaseKeysNotLoaded) {
+            leases.follow_record(&record.key, record.lease);
+        }
         self.machine.mvcc.load(record);
     }
 

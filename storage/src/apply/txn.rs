@@ -14,6 +14,7 @@ use super::range::resident_value;
 use super::read::{Supplied, read};
 use crate::error::Refusal;
 use crate::mvcc::{Bounds, Mvcc, NewValue, Write};
+use crate::planted::{Bug, planted};
 use crate::types::{KeyValueRef, Place, RevisionEvents};
 
 /// What the checks of state look at: the state before the request.
@@ -43,7 +44,7 @@ impl Checks<'_> {
             Ok(())
         } else if range.revision > self.mvcc.current_revision() {
             Err(Refusal::FutureRevision)
-        } else if range.revision < self.mvcc.compacted_revision() {
+        } else if range.revision < self.mvcc.compacted_revision() && !planted(Bug::ReadCompacted) {
             Err(Refusal::Compacted)
         } else {
             Ok(())

@@ -152,6 +152,9 @@ impl Manifest {
         self.current_revision = restart.current_revision;
         self.compacted_revision = restart.compacted_revision;
         self.bound = Revision::new(restart.current_revision, u32::MAX);
+        if planted(Bug::IndexWithoutEffects) && self.bound.main > 1 {
+            self.bound.main -= 1;
+        }
         self.leases = restart.leases;
         self.alarms = restart.alarms;
         self.live_hash = machine.state_hash().store.live;

@@ -12,6 +12,7 @@ use super::bounds::Bounds;
 use super::found::Found;
 use super::key_value::shared_key;
 use super::records::{Record, RecordId};
+use crate::planted::{Bug, planted};
 use crate::types::{
     EncodedKeyValue, Event, Key, KeyValueRef, LeaseId, Place, RecordMeta, Revision, RevisionEvents,
 };
@@ -226,7 +227,8 @@ impl Write<'_> {
 
     fn next_revision(&self) -> Revision {
         let sub = u32::try_from(self.changes.len()).expect("a request has below 2^32 changes");
-        Revision::new(self.main, sub)
+        let split = i64::from(planted(Bug::SplitTransaction) && sub > 0);
+        Revision::new(self.main + split, sub)
     }
 }
 
@@ -260,6 +262,9 @@ impl Mvcc {
             while older.as_ref().is_some_and(|older| older.main() == main) {
                 older = older.and_then(|older| self.previous_of(&older));
             }
+        }
+        if planted(Bug::PredecessorTooOld) {
+            older = older.and_then(|older| self.previous_of(&older));
         }
         let older = older.filter(|older| !older.tombstone);
         Event {

@@ -72,6 +72,11 @@ impl GroupWrite {
                 .segment
                 .file
                 .sync_data()
+                .or_else(|failed| {
+                    let again =
+                        planted(Bug::RetryFailedFlush).then(|| self.segment.file.sync_data());
+                    again.unwrap_or(Err(failed))
+                })
                 .map_err(|source| Fatal::io("sync", path, source)),
             Err(source) => Err(Fatal::io("write", path, source)),
         };

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 
 use crate::error::Fatal;
 use crate::limits::GROUP_ALIGNMENT_BYTES;
+use crate::planted::{Bug, planted};
 use crate::types::{LogIndex, SegmentNumber, Term};
 use crate::vfs::Vfs;
 
@@ -230,7 +231,11 @@ impl RaftLog {
             chain: self.chain,
             synced: self.flushed,
             base: self.last,
-            hard_state: self.hard_state,
+            hard_state: if planted(Bug::HardStateLostAtRoll) {
+                HardState::default()
+            } else {
+                self.hard_state
+            },
         };
         let fitting = self.spares.iter().position(|spare| spare.length >= needed);
         let spare = fitting.map(|at| self.spares.swap_remove(at));
