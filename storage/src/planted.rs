@@ -76,6 +76,8 @@ pub enum Bug {
     PinIgnored,
     /// A read inside a transaction may look below the compaction.
     ReadCompacted,
+    /// The remaining count of a page is that of another revision.
+    PageCountOfAnotherRevision,
     /// From the second change on a transaction gets the next revision.
     SplitTransaction,
     /// The predecessor of an event is one version too old.

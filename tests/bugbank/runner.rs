@@ -11,7 +11,7 @@ use crate::run_seed;
 const SEEDS_MAX: u64 = 1_000;
 const TIME_MAX: Duration = Duration::from_secs(300);
 
-const BUGS: [Bug; 27] = [
+const BUGS: [Bug; 28] = [
     Bug::AnswerBeforeFlush,
     Bug::RetireBeforeManifest,
     Bug::LeaseEarly,
@@ -31,6 +31,7 @@ const BUGS: [Bug; 27] = [
     Bug::EvictInherited,
     Bug::PinIgnored,
     Bug::ReadCompacted,
+    Bug::PageCountOfAnotherRevision,
     Bug::SplitTransaction,
     Bug::PredecessorTooOld,
     Bug::RevokeLeavesKey,

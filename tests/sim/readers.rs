@@ -58,6 +58,9 @@ impl Run {
         })?;
         let slice = slice.expect("the pin holds");
         read.held = slice.key_values;
+        if let Some(next) = &slice.next {
+            next_page(member, &read, next)?;
+        }
         read.rest = slice.next.map(|key| rest.resume_at(&key));
         self.slow_reads.push(read);
         Ok(())
@@ -101,4 +104,38 @@ impl Run {
         });
         Ok(())
     }
+}
+
+/// What a list in pages at this revision does here: its next page is counted, if the
+/// engine remembers how, and then the engine is told.
+fn next_page(member: &mut Member, read: &SlowRead, next: &[u8]) -> Result<(), Stop> {
+    let revision = read.pin.revision();
+    let rest = read.expected.iter().filter(|kv| kv.key.as_slice() >= next);
+    let remaining = i64::try_from(rest.count()).unwrap();
+    let mut range = everything(revision);
+    range.range.key = next.to_vec().into();
+    let range_end = range.range.range_end.clone();
+    let opened = member.ask_now(|reply| Request::OpenRead {
+        range,
+        linearizable: true,
+        first_slice: 0,
+        reply,
+    })?;
+    if let Ok(OpenedRead {
+        count: Some(count), ..
+    }) = opened
+        && count != remaining
+    {
+        return Err(Stop::Violation(format!(
+            "a page from {next:?} at revision {revision} counts {count}, expected {remaining}"
+        )));
+    }
+    let told = Request::RememberCount {
+        range_end,
+        revision,
+        next: next.to_vec(),
+        remaining,
+    };
+    member.engine.take(told, &mut member.host)?;
+    Ok(())
 }

@@ -11,6 +11,7 @@ use storage::apply::Plan;
 use storage::apply::command::Range;
 use storage::error::Refusal;
 use storage::mvcc::{Bounds, Mvcc};
+use storage::planted::{Bug, planted};
 
 use super::limits::{PAGE_COUNTS_MAX, SLICE_KEY_VALUES_MAX, SLICE_SCAN_MAX};
 use super::pins::{Pin, Pins};
@@ -62,6 +63,11 @@ impl PageCounts {
             revision,
             key: range.range.key.to_vec(),
         };
+        if planted(Bug::PageCountOfAnotherRevision) {
+            let same = |held: &&PageStart| held.key == page.key;
+            let held = self.order.iter().find(same);
+            return held.and_then(|held| self.remaining.get(held)).copied();
+        }
         self.remaining.get(&page).copied()
     }
 }
