@@ -25,6 +25,8 @@ const RECORD_ALIGNMENT: usize = 8;
 const RECORD_HARD_STATE: u8 = 1;
 const FLAG_RECYCLED: u32 = 1;
 const FLAG_PREVIOUS: u32 = 2;
+/// No log counts its groups or entries this far; what is below can be added to.
+const COUNT_END: u64 = 1 << 62;
 
 /// What the header of a segment says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,16 +147,22 @@ impl SegmentHeader {
         if version != FORMAT_VERSION || flags & !(FLAG_RECYCLED | FLAG_PREVIOUS) != 0 {
             return Err(BadHeader::Damaged);
         }
+        let (first_group, synced, base) =
+            (get_u64(block, 48), get_u64(block, 56), get_u64(block, 64));
+        // What was synced when a header was written lies before its first group.
+        if synced >= first_group || first_group.max(base) >= COUNT_END {
+            return Err(BadHeader::Damaged);
+        }
         Ok(SegmentHeader {
             number: SegmentNumber(get_u32(block, 16)),
             salt: get_u64(block, 24),
             recycled: flags & FLAG_RECYCLED != 0,
             previous: (flags & FLAG_PREVIOUS != 0)
                 .then(|| (SegmentNumber(get_u32(block, 32)), get_u64(block, 40))),
-            first_group: GroupNumber(get_u64(block, 48)),
+            first_group: GroupNumber(first_group),
             chain: get_u32(block, 36),
-            synced: GroupNumber(get_u64(block, 56)),
-            base: (LogIndex(get_u64(block, 64)), Term(get_u64(block, 72))),
+            synced: GroupNumber(synced),
+            base: (LogIndex(base), Term(get_u64(block, 72))),
             hard_state: HardState {
                 term: Term(get_u64(block, 80)),
                 vote: MemberId(get_u64(block, 88)),
