@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Runs every fuzz target for SECONDS (20), one after the other: `tests/fuzz/run.sh [SECONDS]`.
+# `FUZZ_SEED=N` draws the inputs from N instead of from chance.
 # Needs nightly Rust and a C++ compiler (libFuzzer); without them it says so and runs the
 # bounded tests of the same bodies. Corpora and findings lie below target/fuzz, and an input
 # that breaks a promise ends the run with its path.
@@ -32,6 +33,7 @@ for target in "${targets[@]}"; do
   echo "== $target, $seconds s"
   "$output/build/$triple/release/$target" "$corpus" -max_total_time="$seconds" \
     -artifact_prefix="$output/artifacts/$target/" -max_len=4096 -timeout=10 \
+    -seed="${FUZZ_SEED:-0}" \
     -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 2>&1 |
     grep -vE '^(INFO|stat::(slowest|new_units|average))'
 done
