@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use storage::error::Refusal;
-use storage::mvcc::{Bounds, HashKv, HashKvResult, HashKvStart};
+use storage::mvcc::{Bounds, HashKv, HashKvResult, HashKvStart, key_value};
 use storage::types::{KeyValueRef, Revision, RevisionEvents};
 
 use crate::mvcc::Run;
@@ -43,8 +43,46 @@ impl Run {
         if at == self.model.current {
             assert_eq!(self.store.count_now(&all), count);
         }
+        self.measure_agrees(&all, at, limit, scan, &expected);
         let get = self.store.get(&key, at).map(|found| self.encoded(&found));
         assert_eq!(get, self.model.live(&key, at).map(|live| live.stored()));
+    }
+
+    /// The sums of the first `limit` key-values, and whether there are more.
+    fn measure_agrees(
+        &self,
+        all: &Bounds,
+        at: i64,
+        limit: usize,
+        scan: usize,
+        expected: &[Vec<u8>],
+    ) {
+        let (mut found, mut bytes, mut last) = (0, 0, None);
+        let mut bounds = all.clone();
+        let more = loop {
+            let left = limit - found;
+            let slice = self
+                .store
+                .measure_slice(&bounds, at, left, scan, |visible| {
+                    assert!(visible.fields().value.is_empty());
+                    visible.encoded_len() as u64
+                });
+            found += slice.key_values;
+            bytes += slice.bytes;
+            last = slice.last.or(last);
+            match slice.next {
+                Some(rest) if !slice.more => bounds = bounds.resume_at(&rest),
+                _ => break slice.more,
+            }
+        };
+        let within = expected.get(..limit).unwrap_or(expected);
+        let lengths: usize = within.iter().map(Vec::len).sum();
+        assert_eq!((found, bytes), (within.len(), lengths as u64), "{all:?}");
+        assert_eq!(more, expected.len() > limit, "{all:?} at {at} has more");
+        let last_key = within
+            .last()
+            .map(|stored| key_value::decode(stored).unwrap().key);
+        assert_eq!(last.as_deref(), last_key);
     }
 
     pub fn history(&self, from: i64, events: usize) {

@@ -1,5 +1,6 @@
 //! Readers that go on over many steps: pinned reads in slices.
 
+use storage::apply::Projection;
 use storage::mvcc::Bounds;
 use storage::types::KeyValueRef;
 
@@ -57,6 +58,7 @@ impl Run {
             reply,
         })?;
         let slice = slice.expect("the pin holds");
+        measured(member, &read, &rest)?;
         read.held = slice.key_values;
         if let Some(next) = &slice.next {
             next_page(member, &read, next)?;
@@ -104,6 +106,26 @@ impl Run {
         });
         Ok(())
     }
+}
+
+/// What is left of a read has the length that it will have.
+fn measured(member: &mut Member, read: &SlowRead, rest: &Bounds) -> Result<(), Stop> {
+    let (bounds, pin) = (rest.clone(), read.pin.clone());
+    let measured = member.ask_now(|reply| Request::MeasureSlice {
+        bounds,
+        pin,
+        limit: usize::MAX,
+        projection: Projection::Whole,
+        reply,
+    })?;
+    let measured = measured.expect("the pin holds");
+    let left = read.expected.len() - read.found.len();
+    if measured.next.is_none() && measured.key_values != left {
+        let found = measured.key_values;
+        let text = format!("the rest of a read has {found} keys, expected {left}");
+        return Err(Stop::Violation(text));
+    }
+    Ok(())
 }
 
 /// What a list in pages at this revision does here: its next page is counted, if the

@@ -30,6 +30,7 @@ pub use checkpoint_work::CheckpointWork;
 pub use host::{Host, Observation};
 pub use limits::SLICE_KEY_VALUES_MAX;
 pub use pins::Pin;
+pub use reads::field_bytes;
 pub use requests::{
     Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, MissingValues, OpenedRead,
     ReadSlice, ReadTxn, Rejected, Request, SnapshotStart, StatusNumbers,

@@ -7,10 +7,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use storage::apply::Plan;
+use prost::encoding::encoded_len_varint;
 use storage::apply::command::Range;
+use storage::apply::{Plan, Projection};
 use storage::error::Refusal;
-use storage::mvcc::{Bounds, Mvcc};
+use storage::mvcc::key_value::Fields;
+use storage::mvcc::{Bounds, Measured, Mvcc, Visible};
 use storage::planted::{Bug, planted};
 
 use super::limits::{PAGE_COUNTS_MAX, SLICE_KEY_VALUES_MAX, SLICE_SCAN_MAX};
@@ -119,6 +121,41 @@ pub(super) fn pinned_slice(
         return Err(Refusal::Compacted);
     }
     Ok(slice(mvcc, bounds, pin.revision(), limit))
+}
+
+/// Measures the next key-values of a pinned read, as fields of an answer.
+pub(super) fn measure_slice(
+    mvcc: &Mvcc,
+    bounds: &Bounds,
+    pin: &Pin,
+    limit: usize,
+    projection: Projection,
+) -> Result<Measured, Refusal> {
+    if pin.is_revoked() {
+        return Err(Refusal::Compacted);
+    }
+    let length = |visible: Visible<'_>| {
+        let length = match projection {
+            Projection::Whole => visible.encoded_len(),
+            Projection::WithoutValue => visible.fields().encoded_len(),
+            Projection::WithoutValueAndLease => {
+                let lease = 0;
+                let fields = Fields {
+                    lease,
+                    ..visible.fields()
+                };
+                fields.encoded_len()
+            }
+        };
+        field_bytes(length)
+    };
+    Ok(mvcc.measure_slice(bounds, pin.revision(), limit, SLICE_SCAN_MAX, length))
+}
+
+/// Bytes of a message of this length in the answer that holds it: its tag, its length, itself.
+#[must_use]
+pub fn field_bytes(length: usize) -> u64 {
+    (1 + encoded_len_varint(length as u64) + length) as u64
 }
 
 /// Counts on at a pinned revision.

@@ -4,9 +4,9 @@
 //! carries the place that its answer goes to.
 
 use storage::apply::command::{Alarm, Command, Range, Txn};
-use storage::apply::{Response, TxnResult};
+use storage::apply::{Projection, Response, TxnResult};
 use storage::error::Refusal;
-use storage::mvcc::{Bounds, HashKvResult, RecordView};
+use storage::mvcc::{Bounds, HashKvResult, Measured, RecordView};
 use storage::types::{
     Key, KeyValueRef, LeaseId, LogIndex, MemberId, Revision, RevisionEvents, Term,
 };
@@ -45,6 +45,14 @@ pub enum Request<H: Host> {
         pin: Pin,
         limit: usize,
         reply: H::Reply<ReadSlice>,
+    },
+    /// Measures the next key-values of a read.
+    MeasureSlice {
+        bounds: Bounds,
+        pin: Pin,
+        limit: usize,
+        projection: Projection,
+        reply: H::Reply<Measured>,
     },
     /// Counts on.
     CountSlice {

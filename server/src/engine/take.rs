@@ -69,6 +69,17 @@ impl<H: Host> Engine<H> {
                 let slice = reads::pinned_slice(self.machine.mvcc(), &bounds, &pin, limit);
                 host.answer(reply, slice.map_err(Rejected::from));
             }
+            Request::MeasureSlice {
+                bounds,
+                pin,
+                limit,
+                projection,
+                reply,
+            } => {
+                let mvcc = self.machine.mvcc();
+                let slice = reads::measure_slice(mvcc, &bounds, &pin, limit, projection);
+                host.answer(reply, slice.map_err(Rejected::from));
+            }
             Request::CountSlice { bounds, pin, reply } => {
                 let slice = reads::count_slice(self.machine.mvcc(), &bounds, &pin);
                 host.answer(reply, slice.map_err(Rejected::from));

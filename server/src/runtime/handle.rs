@@ -4,8 +4,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use storage::apply::Projection;
 use storage::apply::command::{Command, Range, Txn};
-use storage::mvcc::{Bounds, HashKvResult, RecordView};
+use storage::mvcc::{Bounds, HashKvResult, Measured, RecordView};
 use storage::types::{LeaseId, Revision};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -156,6 +157,28 @@ impl Handle {
             bounds,
             pin,
             limit,
+            reply,
+        })
+        .await
+    }
+
+    /// Lengths of more key-values of an open read.
+    ///
+    /// # Errors
+    /// `Compacted` once the pin was revoked.
+    pub async fn measure_slice(
+        &self,
+        bounds: Bounds,
+        pin: &Pin,
+        limit: usize,
+        projection: Projection,
+    ) -> Result<Measured, Rejected> {
+        let pin = pin.clone();
+        self.ask(|reply| Request::MeasureSlice {
+            bounds,
+            pin,
+            limit,
+            projection,
             reply,
         })
         .await

@@ -20,7 +20,7 @@ mod warm_up;
 
 pub use crate::engine::{
     Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, OpenedRead, Pin, ReadSlice,
-    ReadTxn, Rejected, SLICE_KEY_VALUES_MAX, SnapshotStart, StatusNumbers,
+    ReadTxn, Rejected, SLICE_KEY_VALUES_MAX, SnapshotStart, StatusNumbers, field_bytes,
 };
 pub use auto_compaction::run as run_auto_compaction;
 pub use core_loop::{Core, Parts};

@@ -39,6 +39,7 @@ mod write;
 pub use bounds::Bounds;
 pub use hash_kv::{HashKv, HashKvDigest, HashKvRecord, HashKvResult, HashKvStart};
 pub use history::RecordView;
+pub use read::{Measured, Visible};
 pub use state_hash::StateHash;
 pub use usage::{DatabaseSize, SegmentUsage};
 pub use write::{NewValue, Replaced, Write};

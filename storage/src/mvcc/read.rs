@@ -1,14 +1,61 @@
 //! Reads: point lookups, ranges in slices, counts.
 //!
 //! Every read names the main revision it is made at, which must not be purged:
-//! at or above the compacted revision, or held by a pin (asserted).
+//! at or above the compacted revision, or held by a pin (asserted). Limit:
+//! [`AHEAD_KEYS`].
+
+use std::hint::black_box;
+use std::sync::Arc;
 
 use super::Mvcc;
 use super::bounds::Bounds;
 use super::found::Found;
-use super::key_value::shared_key;
+use super::key_value::Fields;
 use super::records::{Record, RecordId};
 use crate::types::{Key, KeyValueRef};
+
+/// Keys whose records are brought into the processor's cache together.
+const AHEAD_KEYS: usize = 32;
+
+/// What is touched before it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ahead {
+    Records,
+    Values,
+}
+
+/// A key-value that is measured, without its value.
+#[derive(Clone, Copy, Debug)]
+pub struct Visible<'a>(&'a Record);
+
+impl<'a> Visible<'a> {
+    /// All fields but the value.
+    #[must_use]
+    pub fn fields(self) -> Fields<'a> {
+        self.0.fields(&[])
+    }
+
+    /// Length of the whole encoding, bytes.
+    #[must_use]
+    pub fn encoded_len(self) -> usize {
+        self.0.encoded_len()
+    }
+}
+
+/// The sums of a slice.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// Key-values within the limit.
+    pub key_values: usize,
+    /// Their lengths.
+    pub bytes: u64,
+    /// The key of the last of them.
+    pub last: Option<Key>,
+    /// One more is live behind the limit.
+    pub more: bool,
+    /// The key to go on from, as `range_slice` answers it.
+    pub next: Option<Key>,
+}
 
 impl Mvcc {
     /// The key's live version at main revision `at`.
@@ -33,7 +80,7 @@ impl Mvcc {
         out: &mut Vec<KeyValueRef>,
     ) -> Option<Key> {
         let mut found = 0;
-        self.scan(bounds, at, scan_limit, |record| {
+        self.scan(bounds, at, scan_limit, Ahead::Values, |_, record| {
             if found == limit {
                 return false;
             }
@@ -41,6 +88,33 @@ impl Mvcc {
             found += 1;
             true
         })
+    }
+
+    /// Sums what `range_slice` would append, by the length that the caller gives to
+    /// each. No value is touched.
+    #[must_use]
+    pub fn measure_slice(
+        &self,
+        bounds: &Bounds,
+        at: i64,
+        limit: usize,
+        scan_limit: usize,
+        length: impl Fn(Visible<'_>) -> u64,
+    ) -> Measured {
+        let mut measured = Measured::default();
+        let mut last = None;
+        measured.next = self.scan(bounds, at, scan_limit, Ahead::Records, |key, record| {
+            if measured.key_values == limit {
+                measured.more = true;
+                return false;
+            }
+            measured.key_values += 1;
+            measured.bytes += length(Visible(record));
+            last = Some(key);
+            true
+        });
+        measured.last = last.map(Key::clone);
+        measured
     }
 
     /// Keys of the interval that are live now, in O(log n).
@@ -59,7 +133,7 @@ impl Mvcc {
             return (self.count_now(bounds), None);
         }
         let mut count = 0;
-        let rest = self.scan(bounds, at, scan_limit, |_| {
+        let rest = self.scan(bounds, at, scan_limit, Ahead::Records, |_, _| {
             count += 1;
             true
         });
@@ -68,35 +142,55 @@ impl Mvcc {
 
     /// Visits the versions live at `at` in key order until `visit` refuses one
     /// or `scan_limit` keys were looked at; answers the key to go on from.
-    fn scan(
-        &self,
+    fn scan<'a>(
+        &'a self,
         bounds: &Bounds,
         at: i64,
         scan_limit: usize,
-        mut visit: impl FnMut(&Record) -> bool,
+        ahead: Ahead,
+        mut visit: impl FnMut(&'a Key, &Record) -> bool,
     ) -> Option<Key> {
         self.assert_readable(at);
         if let Some(key) = bounds.as_single() {
-            let record = self
-                .keys
-                .find(key)
-                .and_then(|newest| self.visible(newest, at))?;
-            return (scan_limit == 0 || !visit(&record)).then(|| shared_key(key));
+            let newest = self.keys.find(key)?;
+            let record = self.visible(newest, at)?;
+            let key = &self.records.get(newest).key;
+            return (scan_limit == 0 || !visit(key, &record)).then(|| Key::clone(key));
         }
-        for (scanned, entry) in self.keys.from(bounds.start()).enumerate() {
-            if bounds.is_past(entry.key) {
-                return None;
+        let mut entries = self.keys.within(bounds);
+        let mut left = scan_limit;
+        let mut batch = Vec::with_capacity(AHEAD_KEYS.min(scan_limit));
+        loop {
+            batch.clear();
+            for entry in entries.by_ref().take(AHEAD_KEYS.min(left)) {
+                let key: &'a Key = &self.records.get(entry.newest).key;
+                batch.push((key, entry.newest));
             }
-            if scanned == scan_limit {
-                return Some(Key::clone(entry.key));
+            if batch.is_empty() {
+                return entries.next().map(|entry| Key::clone(entry.key));
             }
-            if let Some(record) = self.visible(entry.newest, at)
-                && !visit(&record)
-            {
-                return Some(Key::clone(entry.key));
+            left -= batch.len();
+            self.look_ahead(&batch, ahead);
+            for (key, newest) in &batch {
+                if let Some(record) = self.visible(*newest, at)
+                    && !visit(key, &record)
+                {
+                    return Some(Key::clone(key));
+                }
             }
         }
-        None
+    }
+
+    /// Touches what the next records need. Each is a cache miss, and one at a time they
+    /// would take most of a list's time: a reference that is counted waits for all
+    /// loads before it.
+    fn look_ahead(&self, batch: &[(&Key, RecordId)], ahead: Ahead) {
+        let records = || batch.iter().map(|(_, newest)| self.records.get(*newest));
+        black_box(records().fold(0, |sum, record| sum ^ record.main()));
+        if ahead == Ahead::Values {
+            let values = records().filter_map(|record| record.resident.as_ref());
+            black_box(values.fold(0, |sum, value| sum ^ Arc::strong_count(&value.0)));
+        }
     }
 
     /// The record that is the key's live version at `at`, from its newest one.

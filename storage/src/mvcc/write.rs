@@ -178,8 +178,7 @@ impl Write<'_> {
         if let Some(key) = bounds.as_single() {
             doomed.extend(self.store.keys.find(key));
         } else {
-            let inside = self.store.keys.from(bounds.start());
-            let inside = inside.take_while(|entry| !bounds.is_past(entry.key));
+            let inside = self.store.keys.within(bounds);
             doomed.extend(inside.filter(|entry| entry.live).map(|entry| entry.newest));
         }
         doomed.retain(|&newest| !self.store.records.get(newest).tombstone);

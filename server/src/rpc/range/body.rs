@@ -4,7 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kvproto::etcdserverpb as pb;
 use prost::Message;
-use prost::encoding::{encode_varint, encoded_len_varint};
+use prost::encoding::encode_varint;
 use storage::apply::Projection;
 use storage::types::KeyValueRef;
 use tonic::Status;
@@ -12,6 +12,7 @@ use tonic::Status;
 use super::{FETCH_KEY_VALUES_MAX, Reader, Stop, Summary};
 use crate::rpc::convert::without_value;
 use crate::rpc::grpc::{BODY_CHUNK_BYTES, BodySender, FRAME_HEADER_BYTES, frame_header};
+use crate::runtime::field_bytes;
 
 /// Wire tag of `RangeResponse.kvs` (field 2, length-delimited).
 const KVS_TAG: u8 = 2 << 3 | 2;
@@ -161,7 +162,7 @@ impl Reader {
             Projection::WithoutValueAndLease => reference.keys_only().encoded_len(),
             Projection::WithoutValue => without_value(reference).encoded_len(),
         };
-        (1 + encoded_len_varint(length as u64) + length) as u64
+        field_bytes(length)
     }
 }
 

@@ -237,23 +237,19 @@ impl Reader {
         let mut body_len = 0;
         let mut found = 0;
         let mut last_key: Option<Key> = None;
-        let mut slice_from: Option<Key> = None;
         let mut more = false;
-        'walk: loop {
-            let (key_values, next) = self.slice(slice_from.as_ref()).await?;
-            for reference in &key_values {
-                if found == limit {
-                    more = true;
-                    break 'walk;
-                }
-                found += 1;
-                body_len += self.field_len(reference);
-                last_key = Some(reference.key().into());
-            }
-            match next {
-                Some(next) => slice_from = Some(next),
-                None => break,
-            }
+        let mut rest = Some(self.bounds.clone());
+        while let Some(bounds) = rest.take() {
+            let (pin, projection) = (&self.read.pin, self.plan.projection());
+            let handle = &self.context.handle;
+            let slice = handle.measure_slice(bounds, pin, limit - found, projection);
+            let slice = slice.await?;
+            found += slice.key_values;
+            body_len += slice.bytes;
+            last_key = slice.last.or(last_key);
+            more = slice.more;
+            let next = slice.next.filter(|_| !more);
+            rest = next.map(|key| self.bounds.resume_at(&key));
         }
         let count = match (more, self.read.count) {
             (false, _) => i64::try_from(found).expect("keys are counted in 63 bits"),

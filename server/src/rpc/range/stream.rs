@@ -38,7 +38,6 @@ impl Reader {
         let mut waiting: Vec<KeyValueRef> = Vec::new();
         let mut waiting_bytes = 0;
         let (mut shown, mut more) = (0, false);
-        let mut last: Option<Key> = None;
         let mut from = None;
         'walk: loop {
             let (key_values, next) = self.slice(from.as_ref()).await?;
@@ -57,7 +56,6 @@ impl Reader {
                 }
                 shown += 1;
                 waiting_bytes += self.field_len(&reference);
-                last = Some(reference.key().into());
                 waiting.push(reference);
             }
             match next {
@@ -65,6 +63,8 @@ impl Reader {
                 None => break,
             }
         }
+        // What waits is empty only when nothing was shown.
+        let last: Option<Key> = waiting.last().map(|last| last.key().into());
         let count = match (more, self.read.count) {
             (_, Some(count)) => count,
             (false, None) => i64::try_from(shown).expect("keys are counted in 63 bits"),

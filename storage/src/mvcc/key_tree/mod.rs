@@ -101,8 +101,9 @@ impl KeyTree {
         before_end.saturating_sub(self.live_before(bounds.start()))
     }
 
-    /// The keys from this one (inclusive) on, in order.
-    pub(super) fn from(&self, key: &[u8]) -> Entries<'_> {
+    /// The keys of an interval that is not a single key, in order.
+    pub(super) fn within<'a>(&'a self, bounds: &'a Bounds) -> Entries<'a> {
+        let (key, end) = (bounds.start(), bounds.end_before());
         let mut above = Vec::new();
         let mut node = &self.root;
         loop {
@@ -118,6 +119,8 @@ impl KeyTree {
                         above,
                         leaf,
                         position,
+                        stop: leaf.position_before(end),
+                        end,
                     };
                 }
             }
@@ -158,13 +161,17 @@ impl KeyTree {
     }
 }
 
-/// Keys in order.
+/// Keys in order. The end of the interval is looked for once in a leaf: to compare
+/// with each key would touch each.
 #[derive(Debug)]
 pub(super) struct Entries<'a> {
     /// For each level above the leaf, the children that are still to come.
     above: Vec<std::slice::Iter<'a, Node>>,
     leaf: &'a Leaf,
     position: usize,
+    /// Where the interval ends in the leaf; its length when it goes on.
+    stop: usize,
+    end: Option<&'a [u8]>,
 }
 
 impl<'a> Iterator for Entries<'a> {
@@ -172,9 +179,11 @@ impl<'a> Iterator for Entries<'a> {
 
     fn next(&mut self) -> Option<Entry<'a>> {
         loop {
-            if let Some(key) = self.leaf.keys.get(self.position) {
-                let position = self.position;
+            let position = self.position;
+            if position < self.stop {
                 self.position += 1;
+                let key = self.leaf.keys.get(position);
+                let key = key.expect("a stop lies in the leaf");
                 let newest = *self
                     .leaf
                     .newest
@@ -185,6 +194,9 @@ impl<'a> Iterator for Entries<'a> {
                     newest,
                     live: self.leaf.is_live(position),
                 });
+            }
+            if self.stop < self.leaf.keys.len() {
+                return None;
             }
             self.next_leaf()?;
         }
@@ -211,6 +223,7 @@ impl Entries<'_> {
                 Node::Leaf(leaf) => {
                     self.leaf = leaf;
                     self.position = 0;
+                    self.stop = leaf.position_before(self.end);
                     return Some(());
                 }
             }

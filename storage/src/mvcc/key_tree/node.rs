@@ -113,6 +113,18 @@ impl Leaf {
         self.live >> position & 1 == 1
     }
 
+    /// How many of the keys lie before the end of an interval.
+    pub(super) fn position_before(&self, end: Option<&[u8]>) -> usize {
+        let length = self.keys.len();
+        let last = length.checked_sub(1).and_then(|last| self.keys.get(last));
+        match (end, last) {
+            (Some(end), Some(last)) if last.as_ref() >= end => {
+                self.keys.search(end).unwrap_or_else(|position| position)
+            }
+            _ => length,
+        }
+    }
+
     /// Live keys before this position.
     pub(super) fn live_before(&self, position: usize) -> u64 {
         u64::from((self.live & low_bits(position)).count_ones())
