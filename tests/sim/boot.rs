@@ -57,7 +57,7 @@ pub fn open(
         machine,
         leftovers,
         dropped,
-    } = checkpoint::install(&manifest, &store, mvcc, None)?;
+    } = checkpoint::install(&manifest, &store, mvcc, settings.quota_bytes)?;
     let applied = (manifest.applied_index, manifest.applied_term);
     let options = settings.log_options(IDENTITY.member_id.0);
     let log_directory = directory.join(layout::LOG);

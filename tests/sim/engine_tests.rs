@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use storage::apply::command::{Command, Put};
+use storage::apply::command::{Alarm, Command, Put};
 use storage::checkpoint::ModelDisk;
+use storage::error::Refusal;
 use storage::vfs::sim::{SimDisk, SplitMix64};
 
 use crate::boot;
-use crate::engine::Applied;
+use crate::engine::{Applied, Rejected};
 use crate::host::{Flush, Request, Slot};
 use crate::member::Member;
 use crate::settings::Settings;
@@ -18,8 +19,13 @@ const SLICE: usize = 8;
 
 /// A member that serves.
 fn serving() -> Member {
+    serving_with(None)
+}
+
+fn serving_with(quota_bytes: Option<u64>) -> Member {
     let mut settings = Settings::draw(&mut SplitMix64(1));
     settings.sizes.purge_slice_records = SLICE;
+    settings.quota_bytes = quota_bytes;
     let disks = (&ModelDisk::default(), &StoreFault::default());
     let mut member = boot::open(&SimDisk::new(1), disks, &settings, Instant::now()).unwrap();
     settle(&mut member);
@@ -42,13 +48,21 @@ fn carry_out(member: &mut Member, command: &Command) -> Applied {
     answer.take().expect("it is answered").expect("it succeeds")
 }
 
-fn put(member: &mut Member) -> i64 {
-    let put = Put {
+fn put_command() -> Command {
+    Command::Put(Put {
         key: Bytes::from_static(b"key"),
         value: Bytes::from_static(b"value"),
         ..Put::default()
-    };
-    carry_out(member, &Command::Put(put)).revision
+    })
+}
+
+fn put(member: &mut Member) -> i64 {
+    carry_out(member, &put_command()).revision
+}
+
+/// True once the alarm NOSPACE stands in AlarmList.
+fn alarm_is_raised(member: &Member) -> bool {
+    member.machine().alarms().is_raised(Alarm::NoSpace)
 }
 
 /// Compacts and asks to be told when the purge is done.
@@ -112,4 +126,62 @@ fn the_hash_of_a_compaction_is_made_before_its_purge() {
         member.maintain();
     }
     assert!(purged.take().is_some());
+}
+
+/// etcd answers "database space exceeded" after its alarm was applied, so whoever was
+/// refused finds the alarm in AlarmList.
+#[test]
+fn a_write_over_the_quota_is_refused_once_the_alarm_is_raised() {
+    let mut member = serving_with(Some(4_000));
+    let no_space = Err(Rejected::Refusal(Refusal::NoSpace));
+    let mut refused = Vec::new();
+    for _ in 0..100 {
+        let answer = member.propose(&put_command()).unwrap();
+        if !member.host.unasked.is_empty() {
+            refused.push(answer);
+            break;
+        }
+        settle(&mut member);
+        assert!(matches!(answer.take(), Some(Ok(_))));
+    }
+    for _ in 0..3 {
+        refused.push(member.propose(&put_command()).unwrap());
+    }
+    assert_eq!(member.host.unasked.len(), 1, "one alarm is on its way");
+    assert!(!alarm_is_raised(&member));
+    let early = refused.iter().any(|answer| answer.take().is_some());
+    assert!(!early, "answered before the alarm is raised");
+    settle(&mut member);
+    assert!(alarm_is_raised(&member));
+    for answer in refused {
+        assert_eq!(answer.take().map(|answer| answer.map(|_| ())), Some(no_space.clone()));
+    }
+    let at_once = member.propose(&put_command()).unwrap().take();
+    assert_eq!(at_once.map(|answer| answer.map(|_| ())), Some(no_space));
+}
+
+/// Both writes were taken while there was room for one: the second one is applied and
+/// refused (contract 1.13, trap 15), and that too is told after the alarm.
+#[test]
+fn a_write_that_is_applied_over_the_quota_is_refused_once_the_alarm_is_raised() {
+    let mut member = serving_with(Some(4_000));
+    let open: Vec<_> = (0..80)
+        .map(|_| member.propose(&put_command()).unwrap())
+        .collect();
+    for _ in 0..10 {
+        if alarm_is_raised(&member) {
+            break;
+        }
+        let over: Vec<_> = open.iter().filter_map(Slot::take).collect();
+        let early = over.iter().any(|answer| answer.is_err());
+        assert!(!early, "answered before the alarm is raised");
+        member.turn().unwrap();
+        member.perform_flush().unwrap();
+        member.report_flush().unwrap();
+    }
+    assert!(alarm_is_raised(&member));
+    let answers: Vec<_> = open.iter().filter_map(Slot::take).collect();
+    assert!(answers.iter().any(|answer| {
+        matches!(answer, Err(Rejected::Refusal(Refusal::NoSpace)))
+    }));
 }

@@ -15,6 +15,8 @@ pub struct Settings {
     pub spares_max: usize,
     pub sizes: Sizes,
     pub hot_bytes_max: u64,
+    /// `--quota-backend-bytes`.
+    pub quota_bytes: Option<u64>,
     /// Bytes of the longest value.
     pub value_bytes_max: u64,
     pub keys: u64,
@@ -43,6 +45,7 @@ impl Settings {
                 moved_batch_bytes: usize::try_from(pick(&[1, 600, 1 << 20])).unwrap(),
             },
             hot_bytes_max: pick(&[0, 0, 500, 1 << 20]),
+            quota_bytes: None,
             value_bytes_max: pick(&[20, 300, 3_000]),
             keys: pick(&[3, 8, 20]),
             steps: pick(&[120, 250, 400]),

@@ -66,6 +66,8 @@ pub enum Observation<'a> {
     Applied(&'a Command, &'a Outcome, Duration),
     /// The engine proposed a command by itself.
     ProposedUnasked(&'a Command),
+    /// A write was refused and is answered once the alarm on its way is raised.
+    WaitsForAlarm,
     /// A plain range was answered.
     Read,
     /// A transaction of reads was answered.

@@ -154,6 +154,7 @@ impl<H: Host> Engine<H> {
                 self.pretend_flushed(host)?;
             }
         }
+        self.forget_lost_alarm(host);
         host.publish_turn(
             &self.node,
             self.machine.applied_index(),

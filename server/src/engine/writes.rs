@@ -2,7 +2,8 @@
 //! itself, and who is answered.
 //!
 //! Part of the engine. Invariants: nothing is answered before it is applied; an
-//! alarm changes what new requests are answered, never whether an entry applies.
+//! alarm changes what new requests are answered, never whether an entry applies; a
+//! write that is refused for want of space is answered once the alarm is raised.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use storage::apply::command::{Alarm, Command, Envelope};
 use storage::apply::{Outcome, codec};
 use storage::error::Refusal;
 use storage::planted::{Bug, planted};
+use storage::types::RequestId;
 
 use super::host::{Host, Observation};
 use super::limits::EXPIRED_LEASES_PER_SCAN;
@@ -20,15 +22,19 @@ use crate::node::Input;
 
 impl<H: Host> Engine<H> {
     pub(super) fn answer(&mut self, outcome: Outcome, pin: &Pin, host: &mut H) {
+        let no_space = || Rejected::Refusal(Refusal::NoSpace);
+        for refused in self.proposals.alarm_applied(outcome.request_id) {
+            host.answer(refused, Err(no_space()));
+        }
         if outcome.over_quota {
-            self.raise_no_space(host);
+            self.raise_no_space("the backend quota is used up", host);
         }
         let Some(reply) = self.proposals.take(outcome.request_id) else {
             return;
         };
         let result = match outcome.result {
             // Applied and refused at once: contract 1.13, trap 15.
-            Ok(_) if outcome.over_quota => Err(Rejected::Refusal(Refusal::NoSpace)),
+            Ok(_) if outcome.over_quota => return self.refuse_for_space(reply, host),
             Ok(response) => Ok(Applied {
                 revision: outcome.revision,
                 response,
@@ -41,8 +47,12 @@ impl<H: Host> Engine<H> {
 
     /// Takes a write on, or refuses it before it becomes an entry.
     pub(super) fn propose(&mut self, command: Command, reply: H::Reply<Applied>, host: &mut H) {
-        if let Err(rejected) = self.admit(&command, host) {
+        if let Err(rejected) = self.admit(&command) {
             return host.answer(reply, Err(rejected));
+        }
+        if !self.machine.has_space(&command) {
+            self.raise_no_space("the backend quota is used up", host);
+            return self.refuse_for_space(reply, host);
         }
         let request_id = self.proposals.next_id(self.node.term());
         match codec::encode(&Envelope {
@@ -57,7 +67,7 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    fn admit(&mut self, command: &Command, host: &mut H) -> Result<(), Rejected> {
+    fn admit(&self, command: &Command) -> Result<(), Rejected> {
         if !self.node.is_leader() {
             return Err(Rejected::NoLeader);
         }
@@ -80,47 +90,63 @@ impl<H: Host> Engine<H> {
         if takes_space && active(Alarm::NoSpace) {
             return Err(Rejected::Refusal(Refusal::NoSpace));
         }
-        if !self.machine.has_space(command) {
-            self.raise_no_space(host);
-            return Err(Rejected::Refusal(Refusal::NoSpace));
-        }
         Ok(())
     }
 
-    fn raise_no_space(&mut self, host: &mut H) {
+    /// Has the alarm raised, unless it is or is about to be.
+    fn raise_no_space(&mut self, why: &str, host: &mut H) {
         let member = self.member;
         let raised = self
             .machine
             .alarms()
             .iter()
             .any(|entry| entry == (member, Alarm::NoSpace));
-        if !raised {
-            tracing::warn!(
-                quota = "backend quota is used up",
-                "raising alarm NOSPACE: compact, then disarm the alarm"
-            );
-            let alarm = Alarm::NoSpace;
-            let command = Command::Alarm {
-                activate: true,
-                member,
-                alarm,
-            };
-            self.propose_unasked(command, host);
+        if raised || self.proposals.alarm_is_pending() {
+            return;
+        }
+        tracing::warn!(why, "raising alarm NOSPACE: compact, then disarm the alarm");
+        let alarm = Alarm::NoSpace;
+        let command = Command::Alarm {
+            activate: true,
+            member,
+            alarm,
+        };
+        if let Some(id) = self.propose_unasked(command, host) {
+            self.proposals.alarm_proposed(id, self.node.term());
         }
     }
 
-    /// Proposes something that nobody waits for.
-    fn propose_unasked(&mut self, command: Command, host: &mut H) {
-        if self.node.is_leader() {
-            host.observe(Observation::ProposedUnasked(&command));
-            let request_id = self.proposals.next_id(self.node.term());
-            let data = codec::encode(&Envelope {
-                request_id,
-                command,
-            });
-            let data = data.expect("what the loop proposes by itself is not nested");
-            self.node.step(Input::Propose(data));
+    /// Refuses a write once the alarm on its way is raised; at once without one.
+    fn refuse_for_space(&mut self, reply: H::Reply<Applied>, host: &mut H) {
+        match self.proposals.wait_for_alarm(reply) {
+            Some(reply) => host.answer(reply, Err(Rejected::Refusal(Refusal::NoSpace))),
+            None => host.observe(Observation::WaitsForAlarm),
         }
+    }
+
+    /// Where another member leads from now on, the alarm may never be raised; what
+    /// was refused stays refused.
+    pub(super) fn forget_lost_alarm(&mut self, host: &mut H) {
+        let leading = self.node.is_leader().then(|| self.node.term());
+        for refused in self.proposals.alarm_lost(leading) {
+            host.answer(refused, Err(Rejected::Refusal(Refusal::NoSpace)));
+        }
+    }
+
+    /// Proposes something that nobody waits for; its id, when this member leads.
+    fn propose_unasked(&mut self, command: Command, host: &mut H) -> Option<RequestId> {
+        if !self.node.is_leader() {
+            return None;
+        }
+        host.observe(Observation::ProposedUnasked(&command));
+        let request_id = self.proposals.next_id(self.node.term());
+        let data = codec::encode(&Envelope {
+            request_id,
+            command,
+        });
+        let data = data.expect("what the loop proposes by itself is not nested");
+        self.node.step(Input::Propose(data));
+        Some(request_id)
     }
 
     /// Proposes the revocation of leases that have ended.

@@ -59,7 +59,7 @@ impl Meters {
         match what {
             Observation::Encoded(took) => member.wal_write_duration.observe_seconds(took),
             Observation::Applied(command, outcome, took) => self.applied(command, outcome, took),
-            Observation::ProposedUnasked(_) => {}
+            Observation::ProposedUnasked(_) | Observation::WaitsForAlarm => {}
             Observation::Read => member.ranges.increment(),
             Observation::ReadTxn(txn, result, took) => self.read_txn(txn, result, took),
             Observation::LeaseRenewed => member.leases_renewed.increment(),
