@@ -25,9 +25,8 @@ pub const HOT_RECORD_BYTES: u64 = 130;
 pub const RECORD_OVERHEAD_BYTES: u64 = 34;
 
 /// Levels of transactions that a command may hold, the outermost included.
-/// Above what a proposer lets through: etcd's operation budget of 128 ends
-/// nesting at 129 levels, prost's recursion limit at about 50. Small enough for
-/// the stack of any thread.
+/// Above what a proposer lets through by default: etcd's operation budget of 128
+/// ends nesting at 129 levels. Small enough for the stack of any thread.
 pub const TXN_DEPTH_MAX: usize = 192;
 
 /// Largest time to live of a lease, seconds (contract 1.10).

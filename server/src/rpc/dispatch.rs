@@ -266,7 +266,7 @@ async fn one<'a, M, A, F>(
     function: impl FnOnce(&'a Context, M) -> F,
 ) -> Response<Body>
 where
-    M: Message + Default,
+    M: Message + Default + 'static,
     A: Message,
     F: Future<Output = Result<A, Status>> + 'a,
 {

@@ -13,8 +13,8 @@ impl From<Rejected> for Status {
             Rejected::NoLeader => Status::unavailable("etcdserver: no leader"),
             Rejected::Stopped => Status::unavailable("etcdserver: server stopped"),
             Rejected::TimedOut => Status::unavailable("etcdserver: request timed out"),
-            // etcd sends this one as Unknown (contract 2, "facts that differ").
             Rejected::TooDeep => invalid::too_many_operations(),
+            // etcd sends this one as Unknown (contract 2, "facts that differ").
             Rejected::TooManyRequests => Status::unknown("etcdserver: too many requests"),
         }
     }

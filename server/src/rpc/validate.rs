@@ -1,11 +1,11 @@
 //! What a request must look like before anyone looks at data (contract 1.5 to
 //! 1.7), in etcd's order. Pure; decides nothing about keys that exist.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use kvproto::etcdserverpb as pb;
 use kvproto::etcdserverpb::request_op::Request;
+use storage::limits::TXN_DEPTH_MAX;
 use tonic::Status;
 
 use super::status::invalid;
@@ -53,18 +53,26 @@ pub fn delete_range(request: &pb::DeleteRangeRequest) -> Result<(), Status> {
 }
 
 /// A Txn request. `operations_max` is the budget of this level; a nested
-/// transaction has what its parent leaves, so depth is bounded too.
+/// transaction has what its parent leaves, so depth is bounded too; by
+/// [`TXN_DEPTH_MAX`] where the budget is larger.
 ///
 /// # Errors
 /// Too many operations; a malformed operation; two changes of one key.
 pub fn txn(request: &pb::TxnRequest, operations_max: usize) -> Result<(), Status> {
-    budget(request, operations_max)?;
+    budget(request, operations_max, TXN_DEPTH_MAX)?;
     keys_changed(&request.success)?;
     keys_changed(&request.failure)?;
     Ok(())
 }
 
-fn budget(request: &pb::TxnRequest, operations_max: usize) -> Result<(), Status> {
+fn budget(
+    request: &pb::TxnRequest,
+    operations_max: usize,
+    levels_max: usize,
+) -> Result<(), Status> {
+    let Some(levels_left) = levels_max.checked_sub(1) else {
+        return Err(invalid::too_many_operations());
+    };
     let used = request
         .compare
         .len()
@@ -81,7 +89,7 @@ fn budget(request: &pb::TxnRequest, operations_max: usize) -> Result<(), Status>
             Some(Request::RequestRange(request)) => range(request)?,
             Some(Request::RequestPut(request)) => put(request)?,
             Some(Request::RequestDeleteRange(request)) => delete_range(request)?,
-            Some(Request::RequestTxn(request)) => budget(request, left)?,
+            Some(Request::RequestTxn(request)) => budget(request, left, levels_left)?,
             None => return Err(invalid::key_not_found()),
         }
     }
@@ -91,18 +99,19 @@ fn budget(request: &pb::TxnRequest, operations_max: usize) -> Result<(), Status>
 /// What a list of operations changes: keys put, intervals deleted.
 #[derive(Default)]
 struct Changed<'a> {
-    puts: BTreeSet<&'a Bytes>,
-    deletes: Vec<&'a pb::DeleteRangeRequest>,
+    puts: BTreeSet<&'a [u8]>,
+    deletes: Intervals<'a>,
 }
 
 /// The duplicate-key rule (contract 1.7, step 3), quirks included: a put of a
 /// nested transaction is checked against the deletes of this level and of
-/// earlier nested ones only.
+/// earlier nested ones only. What nested ones change moves up the levels: the
+/// smaller set into the larger, so that a key moves a logarithm of times.
 fn keys_changed(list: &[pb::RequestOp]) -> Result<Changed<'_>, Status> {
     let mut changed = Changed::default();
     for operation in list {
         if let Some(Request::RequestDeleteRange(delete)) = &operation.request {
-            changed.deletes.push(delete);
+            changed.deletes.insert_delete(delete);
         }
     }
     for operation in list {
@@ -112,42 +121,96 @@ fn keys_changed(list: &[pb::RequestOp]) -> Result<Changed<'_>, Status> {
         let then = keys_changed(&nested.success)?;
         let otherwise = keys_changed(&nested.failure)?;
         // One key in both branches is fine: only one of them is taken.
-        let puts: BTreeSet<&Bytes> = then.puts.union(&otherwise.puts).copied().collect();
-        for key in puts {
-            if changed.deletes.iter().any(|delete| deletes(delete, key)) {
-                return Err(invalid::duplicate_key());
-            }
-            if !changed.puts.insert(key) {
-                return Err(invalid::duplicate_key());
-            }
+        let puts = united(then.puts, otherwise.puts);
+        let twice = !puts.is_disjoint(&changed.puts);
+        if twice || changed.deletes.cover_any(&puts) {
+            return Err(invalid::duplicate_key());
         }
-        changed.deletes.extend(then.deletes);
-        changed.deletes.extend(otherwise.deletes);
+        changed.puts = united(changed.puts, puts);
+        let deletes = then.deletes.united(otherwise.deletes);
+        changed.deletes = changed.deletes.united(deletes);
     }
     for operation in list {
         let Some(Request::RequestPut(put)) = &operation.request else {
             continue;
         };
-        let duplicate = !changed.puts.insert(&put.key);
-        if duplicate
-            || changed
-                .deletes
-                .iter()
-                .any(|delete| deletes(delete, &put.key))
-        {
+        let twice = !changed.puts.insert(&put.key);
+        if twice || changed.deletes.cover(&put.key) {
             return Err(invalid::duplicate_key());
         }
     }
     Ok(changed)
 }
 
-/// Whether a delete covers a key, as etcd's interval tree sees it: a range end of
-/// one zero byte makes an inverted interval that covers nothing.
-fn deletes(delete: &pb::DeleteRangeRequest, key: &Bytes) -> bool {
-    if delete.range_end.is_empty() {
-        return delete.key == *key;
+fn united<'a>(one: BTreeSet<&'a [u8]>, other: BTreeSet<&'a [u8]>) -> BTreeSet<&'a [u8]> {
+    let (smaller, mut larger) = if one.len() < other.len() {
+        (one, other)
+    } else {
+        (other, one)
+    };
+    larger.extend(smaller);
+    larger
+}
+
+/// The keys that deletes cover: intervals that do not overlap, by where they
+/// begin. Each ends before a key, or (true) behind it.
+#[derive(Default)]
+struct Intervals<'a>(BTreeMap<&'a [u8], (&'a [u8], bool)>);
+
+impl<'a> Intervals<'a> {
+    /// As etcd's interval tree sees it: a range end of one zero byte makes an
+    /// inverted interval that covers nothing.
+    fn insert_delete(&mut self, delete: &'a pb::DeleteRangeRequest) {
+        if delete.range_end.is_empty() {
+            self.insert(&delete.key, (&delete.key, true));
+        } else if delete.key < delete.range_end {
+            self.insert(&delete.key, (&delete.range_end, false));
+        }
     }
-    delete.key <= *key && *key < delete.range_end
+
+    fn insert(&mut self, start: &'a [u8], end: (&'a [u8], bool)) {
+        let (mut start, mut end) = (start, end);
+        if let Some((&before, &ends)) = self.0.range(..start).next_back()
+            && ends >= (start, false)
+        {
+            start = before;
+        }
+        while let Some((&next, &ends)) = self.0.range(start..).next()
+            && (next, false) <= end
+        {
+            end = end.max(ends);
+            self.0.remove(next);
+        }
+        self.0.insert(start, end);
+    }
+
+    fn cover(&self, key: &[u8]) -> bool {
+        let last = self.0.range(..=key).next_back();
+        last.is_some_and(|(_, &end)| (key, false) < end)
+    }
+
+    /// Looks from the side that is smaller.
+    fn cover_any(&self, keys: &BTreeSet<&'a [u8]>) -> bool {
+        if keys.len() < self.0.len() {
+            return keys.iter().any(|key| self.cover(key));
+        }
+        self.0.iter().any(|(&start, &end)| {
+            let first = keys.range(start..).next();
+            first.is_some_and(|&key| (key, false) < end)
+        })
+    }
+
+    fn united(self, other: Self) -> Self {
+        let (smaller, mut larger) = if self.0.len() < other.0.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        for (start, end) in smaller.0 {
+            larger.insert(start, end);
+        }
+        larger
+    }
 }
 
 #[cfg(test)]
@@ -247,5 +310,41 @@ mod tests {
             message(vec![empty]).as_deref(),
             Some("etcdserver: key not found")
         );
+    }
+
+    /// Covered as when every delete is looked at for every key.
+    #[test]
+    fn intervals_cover_what_their_deletes_do() {
+        let keys = ["a", "a\0", "b", "ba", "c", "d", "\u{7f}"];
+        let ends = ["", "\0", "a", "a\0", "b", "c", "d", "e"];
+        let delete = |n: usize| pb::DeleteRangeRequest {
+            key: keys[n % keys.len()].into(),
+            range_end: ends[(n / keys.len()) % ends.len()].into(),
+            prev_kv: false,
+        };
+        // Three deletes drawn from all there are, in an order of their own.
+        for seed in 0..20_000_usize {
+            let drawn = [seed, seed * 31 + 7, seed * 101 + 13].map(delete);
+            let (mut both, mut other) = (Intervals::default(), Intervals::default());
+            both.insert_delete(&drawn[0]);
+            both.insert_delete(&drawn[1]);
+            other.insert_delete(&drawn[2]);
+            let both = if seed % 2 == 0 {
+                both.united(other)
+            } else {
+                other.united(both)
+            };
+            for key in keys {
+                let covers = |delete: &pb::DeleteRangeRequest| {
+                    let (start, end) = (&delete.key[..], &delete.range_end[..]);
+                    let key = key.as_bytes();
+                    (end.is_empty() && key == start) || (start <= key && key < end)
+                };
+                let wanted = drawn.iter().any(covers);
+                assert_eq!(both.cover(key.as_bytes()), wanted, "{drawn:?} {key:?}");
+                let one = BTreeSet::from([key.as_bytes()]);
+                assert_eq!(both.cover_any(&one), wanted, "{drawn:?} {key:?}");
+            }
+        }
     }
 }

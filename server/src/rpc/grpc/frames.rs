@@ -76,7 +76,7 @@ impl Incoming {
 ///
 /// # Errors
 /// A status for a malformed, oversize or missing message.
-pub async fn read_unary<M: Message + Default>(incoming: Incoming) -> Result<M, Status> {
+pub async fn read_unary<M: Message + Default + 'static>(incoming: Incoming) -> Result<M, Status> {
     let mut stream = MessageStream::<M>::new(incoming);
     match stream.receive().await? {
         Received::Message(bytes) => decode(&bytes, stream.incoming.path()).map_err(|error| {
@@ -91,7 +91,7 @@ pub async fn read_unary<M: Message + Default>(incoming: Incoming) -> Result<M, S
 ///
 /// # Errors
 /// A status for a malformed, oversize, missing or second message.
-pub async fn read_one<M: Message + Default>(incoming: Incoming) -> Result<M, Status> {
+pub async fn read_one<M: Message + Default + 'static>(incoming: Incoming) -> Result<M, Status> {
     let mut stream = MessageStream::new(incoming);
     let Some(message) = stream.next().await? else {
         let text = "cardinality violation: received no request message \
@@ -127,7 +127,7 @@ pub struct MessageStream<M> {
     message: PhantomData<fn() -> M>,
 }
 
-impl<M: Message + Default> MessageStream<M> {
+impl<M: Message + Default + 'static> MessageStream<M> {
     /// Reads messages from a request's body.
     #[must_use]
     pub fn new(incoming: Incoming) -> Self {

@@ -1,24 +1,30 @@
 //! Requests that prost refuses and etcd takes. Go skips a known field that comes with another
-//! wire type, as it skips an unknown one; prost ends there. Owns the second look at such a
-//! message: what Go would skip is left out, by the descriptors, and the rest decoded again.
+//! wire type, as it skips an unknown one; prost ends there. Go lets messages nest 10,000 deep,
+//! prost 100. Owns the second look at such a message: what Go would skip is left out, by the
+//! descriptors, and the rest decoded again, transactions within transactions level by level.
 //!
 //! The way of a sound message is untouched. One pass over the bytes and one copy of what is
-//! kept; a nested message grows by at most [`LENGTH_BYTES`].
+//! kept, without recursion; a nested message grows by at most [`LENGTH_BYTES`].
 //!
-//! Limits: messages nest as deep as prost lets them, groups as deep as Go lets them. What goes
-//! beyond is refused, as is every byte that is no protobuf.
+//! Limits: messages and groups nest as deep as Go lets them. What goes beyond is refused in
+//! Go's words, as is every byte that is no protobuf. `nested_txn` says what is decoded of it.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::LazyLock;
 
 use bytes::{Buf, Bytes};
+use kvproto::etcdserverpb::TxnRequest;
+use prost::Message;
 use prost::encoding::decode_varint;
-use prost::{DecodeError, Message};
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
-/// The message itself and the 100 that prost lets nest in it.
-const MESSAGE_DEPTH_MAX: u32 = 101;
+use super::nested_txn;
+
+/// The message itself and those that Go lets nest in it.
+const MESSAGE_DEPTH_MAX: usize = 10_000;
 
 /// Go counts the outermost group as none of its 10,000.
 const GROUP_DEPTH_MAX: usize = 10_001;
@@ -41,15 +47,40 @@ const FIXED_32: u64 = 5;
 
 static SHAPES: LazyLock<Shapes> = LazyLock::new(Shapes::new);
 
-/// Decodes the request of this method's path.
+/// Why bytes are no request, as etcd's protobuf library puts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// They are no protobuf.
+    Wire,
+    /// Messages nest deeper than [`MESSAGE_DEPTH_MAX`].
+    TooDeep,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Malformed::Wire => "proto: cannot parse invalid wire-format data",
+            Malformed::TooDeep => "proto: exceeded maximum recursion depth",
+        })
+    }
+}
+
+/// Decodes the request of this method's path. Of transactions within transactions, what lies
+/// deeper than any is let through is left out (`nested_txn`).
 ///
 /// # Errors
-/// When Go would refuse the bytes too, and beyond the limits above.
-pub fn decode<M: Message + Default>(bytes: &Bytes, path: &str) -> Result<M, DecodeError> {
-    M::decode(bytes.clone()).or_else(|error| match SHAPES.kept(path, bytes) {
-        Some(kept) => M::decode(Bytes::from(kept)),
-        None => Err(error),
-    })
+/// When Go would refuse the bytes too.
+pub fn decode<M: Message + Default + 'static>(bytes: &Bytes, path: &str) -> Result<M, Malformed> {
+    if let Ok(message) = M::decode(bytes.clone()) {
+        return Ok(message);
+    }
+    let mut kept = Bytes::from(SHAPES.kept(path, bytes)?);
+    let mut message = M::default();
+    let merged = match (&mut message as &mut dyn Any).downcast_mut::<TxnRequest>() {
+        Some(txn) => nested_txn::merge(txn, kept),
+        None => message.merge(&mut kept).ok(),
+    };
+    merged.map(|()| message).ok_or(Malformed::Wire)
 }
 
 /// What the descriptors say of one field.
@@ -128,37 +159,74 @@ impl Shapes {
     }
 
     /// The bytes without the fields that Go skips.
-    fn kept(&self, path: &str, bytes: &[u8]) -> Option<Vec<u8>> {
-        let fields = self.messages.get(self.requests.get(path)?)?;
+    fn kept(&self, path: &str, bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
+        let request = self.requests.get(path);
+        let fields = request.and_then(|request| self.messages.get(request));
         let mut kept = Vec::with_capacity(bytes.len());
-        self.keep(fields, bytes, MESSAGE_DEPTH_MAX, &mut kept)?;
-        Some(kept)
+        self.keep(fields.ok_or(Malformed::Wire)?, bytes, &mut kept)?;
+        Ok(kept)
     }
 
-    fn keep(&self, fields: &Fields, bytes: &[u8], depth: u32, kept: &mut Vec<u8>) -> Option<()> {
-        let deeper = depth.checked_sub(1)?;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let whole = rest;
-            let (number, wire) = take_key(&mut rest, NUMBER_MAX)?;
-            let value = rest;
-            skip_value(number, wire, &mut rest)?;
-            let Some(field) = fields.get(&number).filter(|field| field.takes(wire)) else {
+    fn keep(&self, fields: &Fields, bytes: &[u8], kept: &mut Vec<u8>) -> Result<(), Malformed> {
+        let mut open = vec![Open {
+            fields,
+            rest: bytes,
+            length_at: None,
+        }];
+        while let Some(current) = open.last_mut() {
+            if current.rest.is_empty() {
+                if let Some(length_at) = current.length_at {
+                    write_length(kept, length_at).ok_or(Malformed::Wire)?;
+                }
+                open.pop();
                 continue;
-            };
-            let Some(message) = &field.message else {
-                kept.extend_from_slice(before(whole, rest)?);
-                continue;
-            };
-            kept.extend_from_slice(before(whole, value)?);
-            let mut content = before(value, rest)?;
-            decode_varint(&mut content).ok()?;
-            let length_at = kept.len();
-            kept.extend_from_slice(&[0; LENGTH_BYTES]);
-            self.keep(self.messages.get(message)?, content, deeper, kept)?;
-            write_length(kept, length_at)?;
+            }
+            let inner = current.field(kept).ok_or(Malformed::Wire)?;
+            if let Some((message, content)) = inner {
+                if open.len() == MESSAGE_DEPTH_MAX {
+                    return Err(Malformed::TooDeep);
+                }
+                let fields = self.messages.get(message).ok_or(Malformed::Wire)?;
+                let length_at = Some(kept.len());
+                kept.extend_from_slice(&[0; LENGTH_BYTES]);
+                open.push(Open {
+                    fields,
+                    rest: content,
+                    length_at,
+                });
+            }
         }
-        Some(())
+        Ok(())
+    }
+}
+
+/// A message that is being looked at.
+struct Open<'a> {
+    fields: &'a Fields,
+    rest: &'a [u8],
+    /// Where its length goes, once it is known.
+    length_at: Option<usize>,
+}
+
+impl<'a> Open<'a> {
+    /// Takes the next field and keeps it if Go does; of a message only the key, and gives its
+    /// name and content.
+    fn field(&mut self, kept: &mut Vec<u8>) -> Option<Option<(&'a str, &'a [u8])>> {
+        let whole = self.rest;
+        let (number, wire) = take_key(&mut self.rest, NUMBER_MAX)?;
+        let value = self.rest;
+        skip_value(number, wire, &mut self.rest)?;
+        let Some(field) = self.fields.get(&number).filter(|field| field.takes(wire)) else {
+            return Some(None);
+        };
+        let Some(message) = &field.message else {
+            kept.extend_from_slice(before(whole, self.rest)?);
+            return Some(None);
+        };
+        kept.extend_from_slice(before(whole, value)?);
+        let mut content = before(value, self.rest)?;
+        decode_varint(&mut content).ok()?;
+        Some(Some((message, content)))
     }
 }
 
@@ -252,6 +320,7 @@ fn write_length(kept: &mut [u8], at: usize) -> Option<()> {
 mod tests {
     use kvproto::etcdserverpb as pb;
     use kvproto::etcdserverpb::watch_request::RequestUnion;
+    use storage::limits::TXN_DEPTH_MAX;
 
     use super::*;
 
@@ -259,7 +328,7 @@ mod tests {
     const TXN: &str = "/etcdserverpb.KV/Txn";
     const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
-    fn decoded<M: Message + Default>(path: &str, bytes: &[u8]) -> Option<M> {
+    fn decoded<M: Message + Default + 'static>(path: &str, bytes: &[u8]) -> Option<M> {
         decode(&Bytes::copy_from_slice(bytes), path).ok()
     }
 
@@ -368,19 +437,26 @@ mod tests {
                 outer
             })
         };
-        assert!(decoded::<pb::TxnRequest>(TXN, &nested(50)).is_some());
-        assert!(decoded::<pb::TxnRequest>(TXN, &nested(51)).is_none());
-        assert!(decoded::<pb::TxnRequest>(TXN, &nested(20_000)).is_none());
+        let decoded = |depth: usize| {
+            decode::<pb::TxnRequest>(&Bytes::from(nested(depth)), TXN)
+                .map(|request| nested_txn::levels(&request))
+        };
+        assert_eq!(decoded(50), Ok(51));
+        assert_eq!(decoded(51), Ok(52));
+        // Each but the last is two messages.
+        let deepest = (MESSAGE_DEPTH_MAX - 1) / 2;
+        assert_eq!(decoded(deepest), Ok(TXN_DEPTH_MAX + 1));
+        assert_eq!(decoded(deepest + 1), Err(Malformed::TooDeep));
     }
 
     #[test]
     fn every_method_has_its_shape() {
         for method in crate::rpc::METHODS {
             let path = format!("/{}/{}", method.service, method.method);
-            assert_eq!(SHAPES.kept(&path, &[]), Some(Vec::new()), "{path}");
+            assert_eq!(SHAPES.kept(&path, &[]), Ok(Vec::new()), "{path}");
             // Unknown to all of them.
             let unknown = [0xf8, 0x3f, 1];
-            assert_eq!(SHAPES.kept(&path, &unknown), Some(Vec::new()), "{path}");
+            assert_eq!(SHAPES.kept(&path, &unknown), Ok(Vec::new()), "{path}");
         }
     }
 }

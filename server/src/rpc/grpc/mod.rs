@@ -3,12 +3,13 @@
 //!
 //! Answers of any size leave as HTTP bodies of our own, so that a large list
 //! costs no buffer of its size; small ones take the same short way. Nothing in
-//! here knows etcd but `lenient`, which reads the descriptors.
+//! here knows etcd but `lenient`, which reads the descriptors, and `nested_txn`.
 
 mod body;
 mod frames;
 mod gzip;
 mod lenient;
+mod nested_txn;
 
 pub use body::{BODY_CHUNK_BYTES, BodySender, Closed, empty_status, streaming, unary};
 pub use frames::{
