@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sha1::{Digest, Sha1};
 use storage::checkpoint::layout::{self, DirectoryLock};
+use storage::checkpoint::log_place;
 use storage::checkpoint::{self, Checkpointer, Installed, Manifest, Member, Membership};
 use storage::error::Fatal;
 use storage::mvcc::Mvcc;
@@ -63,8 +64,8 @@ impl From<Fatal> for StartError {
 pub struct Opened {
     /// For the core loop.
     pub parts: Parts,
-    /// Held while the member runs.
-    pub lock: DirectoryLock,
+    /// Held while the member runs: of the data directory, and of the log's if it has its own.
+    pub locks: Vec<DirectoryLock>,
 }
 
 /// Opens the data directory, or founds one.
@@ -77,6 +78,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     let directory = config.data_dir.as_path();
     let known = layout::recognise(&*vfs, directory)?.accept()?;
+    log_place::check(&*vfs, directory, config.wal_dir.as_deref())?;
     let bootstrap = if known.is_none() {
         Some(config.bootstrap()?)
     } else {
@@ -84,9 +86,12 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
     };
     vfs.create_dir_all(directory)
         .map_err(|error| Fatal::io("create", directory, error))?;
-    let lock = layout::lock(directory)?;
+    let mut locks = vec![layout::lock(directory)?];
     if let Some(bootstrap) = &bootstrap {
         found(&*vfs, directory, bootstrap)?;
+    }
+    if let Some(wal_dir) = &config.wal_dir {
+        locks.push(place_log(&*vfs, directory, wal_dir)?);
     }
     let published = checkpoint::read_manifest(&*vfs, directory)?;
     // Both are verified before either is written to; the store last, since fjall cleans up
@@ -150,7 +155,18 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         metrics,
         slow_apply: config.warning_apply_duration,
     };
-    Ok(Opened { parts, lock })
+    Ok(Opened { parts, locks })
+}
+
+/// Has the log lie in its own directory and locks that.
+fn place_log(vfs: &dyn Vfs, directory: &Path, wal_dir: &Path) -> Result<DirectoryLock, Fatal> {
+    vfs.create_dir_all(wal_dir)
+        .map_err(|error| Fatal::io("create", wal_dir, error))?;
+    let lock = layout::lock(wal_dir)?;
+    if let Some(identity) = layout::read_identity(vfs, directory)? {
+        log_place::create(vfs, directory, wal_dir, identity)?;
+    }
+    Ok(lock)
 }
 
 /// Verifies the log behind the published manifest; writes nothing.

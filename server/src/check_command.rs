@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use storage::check::{self, Phase, Progress, Report};
+use storage::checkpoint::log_place;
 use storage::vfs::real::RealVfs;
 
 /// Findings, or none.
@@ -22,7 +23,8 @@ const BAR: usize = 40;
 /// Checks `directory` and reports.
 pub(crate) fn run(directory: &Path) -> ExitCode {
     let mut bar = Bar::new();
-    let result = check::run(&RealVfs, directory, &mut |progress| bar.show(progress));
+    let result = log_place::check_link(&RealVfs, directory)
+        .and_then(|()| check::run(&RealVfs, directory, &mut |progress| bar.show(progress)));
     bar.clear();
     match result {
         Ok(report) => {

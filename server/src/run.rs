@@ -24,7 +24,7 @@ const READY_POLL: Duration = Duration::from_millis(1);
 /// Why it does not start, in words that name the cause and the next step.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::error::Error>> {
     let listeners = Listeners::bind(&ListenOptions::from_config(&config, SystemTime::now())?)?;
-    let Opened { parts, lock } = bootstrap::open(&config)?;
+    let Opened { parts, locks } = bootstrap::open(&config)?;
     let (core, handle) = Core::new(parts);
     let (stop_core, core_stops) = tokio::sync::oneshot::channel::<()>();
     let stop = |shutdown: &Shutdown| {
@@ -78,7 +78,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Box<dyn std::
     }
     drop(stop_core);
     core.await?;
-    drop(lock);
+    drop(locks);
     Ok(())
 }
 

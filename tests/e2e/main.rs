@@ -26,6 +26,7 @@ mod kill;
 mod large_keys;
 mod lifecycle;
 mod load;
+mod log_place;
 mod methods;
 #[path = "../model/apply/model.rs"]
 #[allow(dead_code, reason = "the test of the model uses all of it")]

@@ -26,10 +26,10 @@ pub const LOG: &str = "log";
 pub const CHECKPOINT: &str = "checkpoint";
 
 /// Appended to a file's name while its successor is written.
-const TEMPORARY_SUFFIX: &str = ".new";
+pub(super) const TEMPORARY_SUFFIX: &str = ".new";
 
 /// Created by the file system itself at the root of a volume.
-const LOST_AND_FOUND: &str = "lost+found";
+pub(super) const LOST_AND_FOUND: &str = "lost+found";
 
 const IDENTITY_MAGIC: &[u8; 8] = b"STPNDATA";
 const IDENTITY_VERSION: u32 = 1;
@@ -154,7 +154,12 @@ pub fn create(vfs: &dyn Vfs, directory: &Path, identity: Identity) -> Result<(),
     sync_dir(vfs, directory)
 }
 
-fn write_identity(vfs: &dyn Vfs, directory: &Path, identity: Identity) -> Result<(), Fatal> {
+/// Creates a directory with an identity file in it, durable.
+pub(super) fn write_identity(
+    vfs: &dyn Vfs,
+    directory: &Path,
+    identity: Identity,
+) -> Result<(), Fatal> {
     create_dir(vfs, directory)?;
     match directory.parent() {
         Some(parent) if parent.as_os_str().is_empty() => sync_dir(vfs, Path::new("."))?,

@@ -18,6 +18,7 @@ mod fjall_files;
 mod late;
 pub mod layout;
 mod load;
+pub mod log_place;
 mod manifest;
 mod manifest_codec;
 mod model;
