@@ -186,6 +186,14 @@ impl FjallStore {
         let cold = database
             .keyspace(COLD_KEYSPACE, || options(COLD_BLOCK_BYTES))
             .map_err(fatal)?;
+        // A tree whose creation was cut short behind its files and before its name is one that
+        // fjall deletes and makes anew under another number.
+        let numbers = [index.id().to_string(), cold.id().to_string()];
+        if TREES.get(1..) != Some(&numbers.each_ref().map(String::as_str)[..]) {
+            let detail =
+                format!("the trees have the numbers {numbers:?}; their creation was cut short");
+            return Err(Fatal::corruption(directory, 0, detail));
+        }
         Ok(FjallStore {
             directory: directory.to_owned(),
             database,

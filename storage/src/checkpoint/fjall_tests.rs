@@ -353,3 +353,38 @@ fn read_everything(directory: &Path) -> Result<(Vec<Arc<RecordMeta>>, Bytes), Fa
     )?;
     Ok((index, cold))
 }
+
+/// A kill between a tree's files and its name in fjall's own tree: the next start is no
+/// damage, nor is the one after a checkpoint.
+#[test]
+fn a_creation_cut_before_a_trees_name_is_made_anew() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (whole, data) = (scratch.path().join("whole"), scratch.path().join("data"));
+    let cut = data.join(layout::CHECKPOINT);
+    drop(FjallStore::create(&whole).unwrap());
+    fs::create_dir_all(&cut).unwrap();
+    let identity = Identity {
+        cluster_id: 1,
+        member_id: crate::types::MemberId(2),
+    };
+    let manifest = Manifest {
+        sequence: 1,
+        ..Manifest::empty(identity)
+    };
+    manifest.publish(&RealVfs, &data).unwrap();
+    {
+        let database = Database::builder(&cut).open().unwrap();
+        database
+            .keyspace(INDEX_KEYSPACE, KeyspaceCreateOptions::default)
+            .unwrap();
+    }
+    let unnamed = |directory: &Path| directory.join(KEYSPACES_DIRECTORY).join("2");
+    copy_tree(&unnamed(&whole), &unnamed(&cut)).unwrap();
+    {
+        let mut store = FjallStore::open_or_create(&RealVfs, &data).unwrap();
+        store.ingest_index(&records(2..10), &mut || ()).unwrap();
+        store.sync().unwrap();
+    }
+    let store = FjallStore::open(&cut).unwrap();
+    assert_eq!(index_of(&store), records(2..10));
+}
