@@ -20,7 +20,7 @@ use storage::vfs::real::RealVfs;
 use crate::config::{Bootstrap, Config, ConfigError, MetricsLevel, Quota, Url};
 use crate::metrics::Metrics;
 use crate::node::{Node, Restored, Timing};
-use crate::rpc::METHODS;
+use crate::rpc::{METHODS, UNSERVED};
 use crate::runtime::{FlushChoice, Flusher, Identity, Parts, Values};
 use crate::version::CLUSTER_VERSION;
 
@@ -255,7 +255,9 @@ fn first_manifest(
 
 /// What is known of the member before it runs is told at once.
 fn metrics(config: &Config, identity: &Identity) -> Arc<Metrics> {
-    let metrics = Metrics::new(METHODS, config.metrics == MetricsLevel::Extensive);
+    // What is not served is counted as well: dashboards expect every method of etcd (trap 24).
+    let methods = [METHODS, UNSERVED].concat();
+    let metrics = Metrics::new(&methods, config.metrics == MetricsLevel::Extensive);
     metrics.set_member(identity.member_id.0);
     let (cluster_version, _) = CLUSTER_VERSION
         .rsplit_once('.')

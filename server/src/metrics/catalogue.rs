@@ -16,6 +16,8 @@ macro_rules! catalogue {
             $(#[doc = concat!("`", $name, "`: ", $help)] pub $field: $kind,)*
             /// `etcd_server_range_duration_seconds`: of successful ranges.
             pub range_duration: Histogram,
+            /// The same of those that were refused.
+            pub refused_range_duration: Histogram,
         }
 
         impl MemberMetrics {
@@ -23,6 +25,7 @@ macro_rules! catalogue {
                 MemberMetrics {
                     $($field: catalogue!(@new $kind $($start, $count)?),)*
                     range_duration: Histogram::doubling(0.0001, 20),
+                    refused_range_duration: Histogram::doubling(0.0001, 20),
                 }
             }
 

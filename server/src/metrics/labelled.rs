@@ -164,7 +164,8 @@ operations! {
     AuthRoleGrantPermission, AuthRoleList, AuthRoleRevokePermission, AuthStatus, AuthUserAdd,
     AuthUserChangePassword, AuthUserDelete, AuthUserGet, AuthUserGrantRole, AuthUserList,
     AuthUserRevokeRole, Authenticate, ClusterMemberAttrSet, ClusterVersionSet, Compaction,
-    DeleteRange, DowngradeInfoSet, LeaseCheckpoint, LeaseGrant, LeaseRevoke, Put, Range, Txn,
+    DeleteRange, DowngradeInfoSet, LeaseCheckpoint, LeaseGrant, LeaseRevoke, Put, Range,
+    ReadonlyTxn, Txn,
 }
 
 /// Durations by operation and success.

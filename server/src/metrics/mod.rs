@@ -56,7 +56,7 @@ struct Labels {
 
 impl Metrics {
     /// All at zero. `methods`: every gRPC method served; `extensive`: `--metrics=extensive`.
-    pub fn new(methods: &'static [GrpcMethod], extensive: bool) -> Arc<Metrics> {
+    pub fn new(methods: &[GrpcMethod], extensive: bool) -> Arc<Metrics> {
         Arc::new(Metrics {
             member: MemberMetrics::new(),
             grpc: GrpcMetrics::new(methods, extensive),
@@ -108,14 +108,25 @@ impl Metrics {
         page.finish()
     }
 
-    /// Only successful ranges are timed: a refused one takes no time worth telling.
     fn write_range_durations(&self, page: &mut Page) {
-        if self.member.range_duration.count() == 0 {
+        let MemberMetrics {
+            range_duration,
+            refused_range_duration,
+            ..
+        } = &self.member;
+        let both = [("false", refused_range_duration), ("true", range_duration)];
+        let timed = both
+            .into_iter()
+            .filter(|(_, histogram)| histogram.count() > 0);
+        let timed: Vec<_> = timed.collect();
+        if timed.is_empty() {
             return;
         }
         let name = "etcd_server_range_duration_seconds";
         let mut family = page.family(name, "The latency distributions of txn.Range", "histogram");
-        family.histogram(&[("success", "true")], &self.member.range_duration);
+        for (success, histogram) in timed {
+            family.histogram(&[("success", success)], histogram);
+        }
     }
 
     fn write_labels(&self, page: &mut Page, alarms: &[(u64, &str)]) {

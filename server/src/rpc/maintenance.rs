@@ -10,6 +10,7 @@ use storage::types::MemberId;
 use tonic::Status;
 
 use super::{Context, convert, snapshot, status};
+use crate::metrics::Operation;
 use crate::runtime::{HashKvJob, Rejected};
 use crate::version;
 
@@ -23,7 +24,12 @@ pub(super) async fn alarm(
     let alarm = Alarm::from_number(number);
     let alarms = match AlarmAction::try_from(request.action) {
         Ok(AlarmAction::Get) => {
-            context.handle.barrier().await?;
+            let began = Instant::now();
+            let passed = context.handle.barrier().await;
+            context
+                .handle
+                .timed(Operation::Alarm, passed.is_ok(), began);
+            passed?;
             let wanted = |active: &(MemberId, Alarm)| number == 0 || Some(active.1) == alarm;
             view.alarms().into_iter().filter(wanted).collect()
         }

@@ -16,9 +16,11 @@ mod range;
 mod slow;
 mod snapshot;
 pub mod status;
+mod unserved;
 mod validate;
 
 pub use dispatch::{METHODS, Routed, Service};
+pub use unserved::UNSERVED;
 
 use std::time::Duration;
 

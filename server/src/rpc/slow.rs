@@ -25,9 +25,12 @@ pub(super) fn range_answered(
     let durations = &metrics.request_durations;
     let duration = durations.of(Operation::Range, success);
     duration.observe_seconds(took);
-    if success {
-        metrics.member.range_duration.observe_seconds(took);
-    }
+    let duration = if success {
+        &metrics.member.range_duration
+    } else {
+        &metrics.member.refused_range_duration
+    };
+    duration.observe_seconds(took);
     if took > context.options.slow_apply {
         metrics.member.slow_apply.increment();
         tracing::warn!(

@@ -19,7 +19,7 @@ use crate::engine::{
     Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, MissingValues, OpenedRead,
     Pin, ReadSlice, ReadTxn, Rejected, SnapshotStart, StatusNumbers,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Operation};
 use crate::watch::Hub;
 
 /// See the head of the file.
@@ -101,9 +101,9 @@ impl Handle {
         let began = Instant::now();
         let operation = operation(&command);
         let answer = self.ask(|reply| Request::Propose { command, reply }).await;
-        let durations = &self.metrics.request_durations;
-        let duration = durations.of(operation, answer.is_ok());
-        duration.observe_seconds(began.elapsed());
+        // What was applied and refused counts as a success, as in etcd.
+        let success = matches!(answer, Ok(_) | Err(Rejected::Refusal(_)));
+        self.timed(operation, success, began);
         if matches!(answer, Err(Rejected::NoLeader | Rejected::TimedOut)) {
             self.metrics.member.proposals_failed.increment();
         }
@@ -115,12 +115,21 @@ impl Handle {
     /// # Errors
     /// [`Rejected`].
     pub async fn read_txn(&self, txn: Txn, linearizable: bool) -> Result<ReadTxn, Rejected> {
-        self.ask(|reply| Request::ReadTxn {
+        let began = Instant::now();
+        let request = |reply| Request::ReadTxn {
             txn,
             linearizable,
             reply,
-        })
-        .await
+        };
+        let answer = self.ask(request).await;
+        self.timed(Operation::ReadonlyTxn, answer.is_ok(), began);
+        answer
+    }
+
+    /// Times a request that began then.
+    pub fn timed(&self, operation: Operation, success: bool, began: Instant) {
+        let duration = self.metrics.request_durations.of(operation, success);
+        duration.observe_seconds(began.elapsed());
     }
 
     /// Begins a read; `first_slice` bounds the key-values that come with the answer.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use storage::apply::command::{Command, Put, RequestOp, Txn};
 use storage::apply::{LeaseChange, OpResult, Outcome, Response, TxnResult};
+use storage::error::Refusal;
 use storage::types::MemberId;
 
 use crate::engine::Observation;
@@ -76,7 +77,8 @@ impl Meters {
 
     /// An entry was applied.
     fn applied(&self, command: &Command, outcome: &Outcome, took: Duration) {
-        let success = outcome.result.is_ok();
+        // Revisions that are compacted already are no failure, as in etcd.
+        let success = matches!(outcome.result, Ok(_) | Err(Refusal::Compacted));
         let durations = &self.metrics.apply_durations;
         let operation = operation(command);
         durations.of(operation, success).observe_seconds(took);
@@ -115,6 +117,11 @@ impl Meters {
                 ranges: u64::from(request.prev_kv),
                 ..Operations::default()
             }),
+            // etcd learns its revision by a read.
+            (Command::Compact { .. }, _) => self.count(Operations {
+                ranges: 1,
+                ..Operations::default()
+            }),
             (Command::Txn(request), Response::Txn(result)) => {
                 // etcd compares in a transaction of its own when it is going to write.
                 self.count(Operations {
@@ -132,8 +139,6 @@ impl Meters {
         let mut operations = txn_operations(txn, result);
         operations.ranges += compares(txn, result);
         self.count(operations);
-        let durations = &self.metrics.apply_durations;
-        durations.of(Operation::Txn, true).observe_seconds(took);
         if took > self.slow_apply {
             self.log_slow("read-only txn ", Operation::Txn, true, took);
         }
