@@ -62,9 +62,13 @@ func (g *generator) next() Operation {
 	choices := []weighted{
 		{220, simple(Put, func() proto.Message { return g.put() })},
 		{160, simple(Range, func() proto.Message { return g.rangeRequest() })},
+		{60, simple(Range, func() proto.Message { return g.nextPage() })},
+		{10, simple(RangeStream, func() proto.Message { return g.nextPage() })},
 		{60, simple(RangeStream, func() proto.Message { return g.rangeRequest() })},
 		{60, simple(DeleteRange, func() proto.Message { return g.deleteRange() })},
 		{160, simple(Txn, func() proto.Message { return g.txn() })},
+		{12, simple(Txn, func() proto.Message { return g.deepTxn() })},
+		{4, simple(Txn, func() proto.Message { return g.bulkyTxn() })},
 		{8, simple(Compact, func() proto.Message { return g.compact() })},
 		{20, simple(LeaseGrant, func() proto.Message { return g.grant() })},
 		{10, simple(LeaseRevoke, func() proto.Message { return &pb.LeaseRevokeRequest{ID: g.leaseID()} })},
@@ -79,6 +83,7 @@ func (g *generator) next() Operation {
 		{5, simple(Status, func() proto.Message { return &pb.StatusRequest{} })},
 		{4, simple(Alarm, func() proto.Message { return g.alarmRequest() })},
 		{1, simple(Defragment, func() proto.Message { return &pb.DefragmentRequest{} })},
+		{1, simple(MoveLeader, func() proto.Message { return g.moveLeader() })},
 		{1, simple(MemberList, func() proto.Message { return &pb.MemberListRequest{Linearizable: g.chance(2)} })},
 		{4, g.openStream},
 		{40, g.watchCreate},
@@ -145,7 +150,7 @@ func (g *generator) grant() *pb.LeaseGrantRequest {
 	}
 	return &pb.LeaseGrantRequest{
 		ID:  id,
-		TTL: pick[int64](g, 600, 3600, 100_000, 9_000_000_000, 9_000_000_001, math.MaxInt64),
+		TTL: pick[int64](g, 600, 3600, 100_000, 8_999_999_999, 9_000_000_000, 9_000_000_001, math.MaxInt64),
 	}
 }
 
@@ -154,7 +159,7 @@ func (g *generator) leaseID() int64 {
 	if len(g.leases) > 0 && !g.chance(4) {
 		return pick(g, g.leases...)
 	}
-	return pick[int64](g, -1, -7, 1, 77, math.MaxInt64, math.MinInt64)
+	return pick[int64](g, -1, -7, 0, 1, 77, math.MaxInt64, math.MinInt64)
 }
 
 func (g *generator) expiring() Operation {

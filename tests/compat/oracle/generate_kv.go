@@ -3,6 +3,7 @@ package oracle
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -155,6 +156,9 @@ func (g *generator) rangeRequest() *pb.RangeRequest {
 	if g.chance(40) {
 		request.SortTarget = pb.RangeRequest_SortTarget(pick[int32](g, 5, -1, 99))
 	}
+	if g.chance(60) {
+		request.Limit = pick[int64](g, math.MinInt64, math.MaxInt64)
+	}
 	request.KeysOnly = g.chance(5)
 	request.CountOnly = g.chance(8)
 	if g.chance(8) {
@@ -302,7 +306,8 @@ func (g *generator) compare() *pb.Compare {
 	}
 	switch union {
 	case pb.Compare_VERSION:
-		compare.TargetUnion = &pb.Compare_Version{Version: g.random.Int64N(4)}
+		compare.TargetUnion = &pb.Compare_Version{
+			Version: pick[int64](g, 0, 1, 2, 3, -1, math.MaxInt64, math.MinInt64)}
 	case pb.Compare_CREATE:
 		compare.TargetUnion = &pb.Compare_CreateRevision{CreateRevision: g.revision()}
 	case pb.Compare_MOD:

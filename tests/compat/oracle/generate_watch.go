@@ -42,7 +42,7 @@ func (g *generator) watchCreate() Operation {
 	if g.chance(5) {
 		for range 1 + g.random.IntN(2) {
 			request.Filters = append(request.Filters,
-				pick(g, pb.WatchCreateRequest_NOPUT, pb.WatchCreateRequest_NODELETE))
+				pick(g, pb.WatchCreateRequest_NOPUT, pb.WatchCreateRequest_NODELETE, pb.WatchCreateRequest_FilterType(7)))
 		}
 	}
 	if g.chance(6) {

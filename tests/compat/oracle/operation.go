@@ -39,6 +39,7 @@ const (
 	Alarm      Kind = "Alarm"
 	Defragment Kind = "Defragment"
 	MemberList Kind = "MemberList"
+	MoveLeader Kind = "MoveLeader"
 
 	// WatchOpen opens the stream with the number of the operation.
 	WatchOpen     Kind = "WatchOpen"
@@ -77,6 +78,7 @@ var requestOf = map[Kind]func() proto.Message{
 	Alarm:           func() proto.Message { return &pb.AlarmRequest{} },
 	Defragment:      func() proto.Message { return &pb.DefragmentRequest{} },
 	MemberList:      func() proto.Message { return &pb.MemberListRequest{} },
+	MoveLeader:      func() proto.Message { return &pb.MoveLeaderRequest{} },
 	WatchOpen:       func() proto.Message { return &pb.WatchRequest{} },
 	WatchCreate:     func() proto.Message { return &pb.WatchCreateRequest{} },
 	WatchCancel:     func() proto.Message { return &pb.WatchCancelRequest{} },

@@ -144,6 +144,11 @@ func (r *run) learn(operation Operation, reply proto.Message) {
 	if request, ok := operation.Request.(*pb.WatchCreateRequest); ok && request.StartRevision != 0 {
 		r.pastWatch = time.Now()
 	}
+	if request, ok := operation.Request.(*pb.RangeRequest); ok {
+		if listed, ok := reply.(*pb.RangeResponse); ok {
+			r.model.notePage(request, listed)
+		}
+	}
 	watched, _ := reply.(*pb.WatchResponse)
 	r.model.note(operation, watched, r.targets)
 }

@@ -172,6 +172,12 @@ func (t *Target) Execute(operation Operation, expectReply bool) Outcome {
 		return t.alarm(ctx, request)
 	case *pb.DefragmentRequest:
 		return outcome(t.maintenance.Defragment(ctx, request))
+	case *pb.MoveLeaderRequest:
+		own := proto.Clone(request).(*pb.MoveLeaderRequest)
+		if own.TargetID == 1 {
+			own.TargetID = t.memberID
+		}
+		return outcome(t.maintenance.MoveLeader(ctx, own))
 	case *pb.MemberListRequest:
 		return outcome(t.cluster.MemberList(ctx, request))
 	}

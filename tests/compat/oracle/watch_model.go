@@ -38,6 +38,8 @@ type watchModel struct {
 	compacted    int64
 	current      int64
 	eventsJudged int
+	// cut is the last list that had more than its limit.
+	cut page
 }
 
 type modelStream struct {
