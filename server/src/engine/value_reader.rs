@@ -67,6 +67,23 @@ impl ValueReader {
         self.fetch_at(meta.revision, meta.place)
     }
 
+    /// The encoded key-value of what a reader's hold was to keep; None when the hold was taken
+    /// back and the value is gone, or its segment was written anew while it was read.
+    ///
+    /// # Errors
+    /// As [`ValueReader::fetch_at`], while the hold holds.
+    pub fn held(
+        &self,
+        reference: &KeyValueRef,
+        is_revoked: impl Fn() -> bool,
+    ) -> Result<Option<EncodedKeyValue>, Fatal> {
+        match self.encoded(reference) {
+            // Asked afterwards: what is gone was given up before it went.
+            Err(Fatal::Corruption { .. }) if is_revoked() => Ok(None),
+            encoded => encoded.map(Some),
+        }
+    }
+
     /// The encoded key-value.
     ///
     /// # Errors
@@ -76,5 +93,51 @@ impl ValueReader {
             KeyValueRef::Resident(encoded) => Ok(encoded.clone()),
             KeyValueRef::Stored(meta) => Ok(meta.encode(&self.fetch(meta)?)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use storage::checkpoint::{CheckpointStore, ModelDisk, ModelStore};
+    use storage::raft_log::{LogOptions, RaftLog};
+    use storage::types::{Key, LeaseId, LogIndex, SegmentNumber, Term};
+    use storage::vfs::sim::SimDisk;
+
+    use super::*;
+
+    /// A reader that stood still until its hold was taken back finds its value gone: that is
+    /// its loss, while a value that is held and gone is damage.
+    #[test]
+    fn what_is_gone_is_damage_only_while_it_is_held() {
+        let vfs = Arc::new(SimDisk::new(1));
+        let start = (LogIndex(0), Term(0));
+        let log = RaftLog::create(vfs, Path::new("/log"), LogOptions::default(), start);
+        let reader = ValueReader::new(
+            log.expect("an empty disk").reader(),
+            ModelStore::open(&ModelDisk::default()).reader(),
+        );
+        let gone = KeyValueRef::Stored(Arc::new(RecordMeta {
+            key: Key::from(&b"k"[..]),
+            revision: Revision::new(2, 0),
+            create_revision: 2,
+            version: 1,
+            lease: LeaseId::NONE,
+            tombstone: false,
+            place: Place {
+                segment: SegmentNumber(9),
+                offset: 4096,
+                length: 5,
+                crc: 1,
+            },
+        }));
+        assert_eq!(reader.held(&gone, || true).expect("no damage"), None);
+        let damage = reader.held(&gone, || false);
+        assert!(
+            matches!(damage, Err(Fatal::Corruption { .. })),
+            "{damage:?}"
+        );
     }
 }

@@ -13,7 +13,7 @@ use tonic::Status;
 
 use super::status::{self, invalid};
 use super::{Context, convert, validate};
-use crate::runtime::Values;
+use crate::runtime::{Pin, Rejected, Values};
 
 /// A write must fit into one entry of the log (contract 8). The limit is on the
 /// entry as etcd writes it: the request as a field beside a header with an id
@@ -72,7 +72,7 @@ pub(super) async fn put(
     };
     Ok(pb::PutResponse {
         header: Some(context.handle.view().header(applied.revision)),
-        prev_kv: optional(context.handle.values(), previous).await,
+        prev_kv: optional(context.handle.values(), previous, &applied.pin).await?,
     })
 }
 
@@ -91,7 +91,7 @@ pub(super) async fn delete_range(
     Ok(pb::DeleteRangeResponse {
         header: Some(context.handle.view().header(applied.revision)),
         deleted,
-        prev_kvs: all(context.handle.values(), previous).await,
+        prev_kvs: all(context.handle.values(), previous, &applied.pin).await?,
     })
 }
 
@@ -113,13 +113,13 @@ pub(super) async fn txn(
     if read_only {
         let read = context.handle.read_txn(txn, !serializable).await?;
         let revision = read.result.revision;
-        return Ok(txn_response(context, read.result, revision).await);
+        return txn_response(context, read.result, revision, &read.pin).await;
     }
     let applied = context.handle.propose(Command::Txn(txn)).await?;
     let Response::Txn(result) = applied.response else {
         unreachable!("a transaction is answered as a transaction");
     };
-    Ok(txn_response(context, result, applied.revision).await)
+    txn_response(context, result, applied.revision, &applied.pin).await
 }
 
 /// Contract 1.8.
@@ -152,20 +152,25 @@ fn only_serializable_reads(request: &pb::TxnRequest) -> bool {
         })
 }
 
-async fn txn_response(context: &Context, mut result: TxnResult, revision: i64) -> pb::TxnResponse {
+async fn txn_response(
+    context: &Context,
+    mut result: TxnResult,
+    revision: i64,
+    pin: &Pin,
+) -> Result<pb::TxnResponse, Status> {
     let mut references = Vec::new();
     for_each_reference(&mut result, &mut |reference| {
         references.push(reference.clone())
     });
-    context.handle.values().make_resident(&mut references).await;
+    make_resident(context.handle.values(), &mut references, pin).await?;
     let mut resident = references.into_iter();
     for_each_reference(&mut result, &mut |reference| {
         *reference = resident.next().expect("both walks see the same references");
     });
-    pb::TxnResponse {
+    Ok(pb::TxnResponse {
         header: Some(context.handle.view().header(revision)),
         ..convert::txn_result(result)
-    }
+    })
 }
 
 /// Visits every reference whose value goes out, in a fixed order.
@@ -183,14 +188,37 @@ fn for_each_reference(result: &mut TxnResult, visit: &mut impl FnMut(&mut KeyVal
     }
 }
 
-async fn optional(values: &Values, reference: Option<KeyValueRef>) -> Option<mvccpb::KeyValue> {
+async fn optional(
+    values: &Values,
+    reference: Option<KeyValueRef>,
+    pin: &Pin,
+) -> Result<Option<mvccpb::KeyValue>, Rejected> {
     match reference {
-        Some(reference) => Some(convert::key_value(&values.encoded(&reference).await)),
-        None => None,
+        Some(reference) => {
+            let encoded = values.encoded_held(&reference, pin).await;
+            let encoded = encoded.map_err(|_| Rejected::TimedOut)?;
+            Ok(Some(convert::key_value(&encoded)))
+        }
+        None => Ok(None),
     }
 }
 
-async fn all(values: &Values, mut references: Vec<KeyValueRef>) -> Vec<mvccpb::KeyValue> {
-    values.make_resident(&mut references).await;
-    references.iter().map(convert::resident).collect()
+async fn all(
+    values: &Values,
+    mut references: Vec<KeyValueRef>,
+    pin: &Pin,
+) -> Result<Vec<mvccpb::KeyValue>, Rejected> {
+    make_resident(values, &mut references, pin).await?;
+    Ok(references.iter().map(convert::resident).collect())
+}
+
+/// Fails only when this takes so long that compaction passes what was read and its values go.
+/// The write has happened: the answer leaves that open.
+async fn make_resident(
+    values: &Values,
+    references: &mut Vec<KeyValueRef>,
+    pin: &Pin,
+) -> Result<(), Rejected> {
+    let made = values.make_resident(references, pin).await;
+    made.map_err(|_| Rejected::TimedOut)
 }

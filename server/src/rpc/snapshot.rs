@@ -92,7 +92,8 @@ async fn hash_records(
             key.clear();
             record_key.encode(&mut key);
             crc = crc32c::crc32c_append(crc, &key);
-            let encoded = context.handle.values().encoded(&key_value).await;
+            let values = context.handle.values();
+            let encoded = values.encoded_held(&key_value, &start.pin).await?;
             crc = crc32c::crc32c_append(crc, &encoded.0);
         }
     }
@@ -127,7 +128,8 @@ async fn send_all(context: &Context, sender: &BodySender) -> Result<u64, Stop> {
                     waiting.extend(slice);
                 }
                 let (record_key, key_value) = waiting.pop_front().expect("it was just filled");
-                let encoded = context.handle.values().encoded(&key_value).await;
+                let values = context.handle.values();
+                let encoded = values.encoded_held(&key_value, &start.pin).await?;
                 emitter
                     .feed(record_key, &encoded.0)
                     .map_err(|mismatch| Status::internal(mismatch.to_string()))?;

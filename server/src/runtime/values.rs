@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use storage::checkpoint::ColdReader;
-use storage::error::Fatal;
+use storage::error::{Fatal, Refusal};
 use storage::mvcc::{HashKvDigest, HashKvRecord};
 use storage::raft_log::LogReader;
 use storage::types::{EncodedKeyValue, KeyValueRef, RecordMeta};
 
 use super::die;
-use crate::engine::ValueReader;
+use crate::engine::{Pin, Rejected, ValueReader};
 
 /// Reads values back; cheap to clone, usable on any thread.
 #[derive(Clone, Debug)]
@@ -66,26 +66,60 @@ impl Values {
             .expect("the fetch does not panic and is not cancelled")
     }
 
-    /// Brings all of these into memory, in one trip to the helper thread.
-    pub async fn make_resident(&self, references: &mut Vec<KeyValueRef>) {
+    /// Brings all of these into memory, in one trip to the helper thread. `pin` holds them.
+    ///
+    /// # Errors
+    /// `Compacted` when the pin was revoked and a value is gone.
+    pub async fn make_resident(
+        &self,
+        references: &mut Vec<KeyValueRef>,
+        pin: &Pin,
+    ) -> Result<(), Rejected> {
         if references
             .iter()
             .all(|reference| matches!(reference, KeyValueRef::Resident(_)))
         {
-            return;
+            return Ok(());
         }
-        let (values, mut batch) = (self.clone(), std::mem::take(references));
+        let (values, pin) = (self.clone(), pin.clone());
+        let mut batch = std::mem::take(references);
         let fetched = tokio::task::spawn_blocking(move || {
             for reference in &mut batch {
-                if let KeyValueRef::Stored(meta) = reference {
-                    *reference = KeyValueRef::Resident(values.fetch_encoded(meta));
-                }
+                *reference = KeyValueRef::Resident(values.fetch_held(reference, &pin)?);
             }
-            batch
+            Ok(batch)
         });
-        *references = fetched
+        let fetched: Result<_, Rejected> = fetched
             .await
             .expect("the fetch does not panic and is not cancelled");
+        *references = fetched?;
+        Ok(())
+    }
+
+    /// As [`Values::encoded`], of what a pin holds.
+    ///
+    /// # Errors
+    /// `Compacted` when the pin was revoked and the value is gone.
+    pub async fn encoded_held(
+        &self,
+        reference: &KeyValueRef,
+        pin: &Pin,
+    ) -> Result<EncodedKeyValue, Rejected> {
+        if let KeyValueRef::Resident(encoded) = reference {
+            return Ok(encoded.clone());
+        }
+        let (values, pin, reference) = (self.clone(), pin.clone(), reference.clone());
+        tokio::task::spawn_blocking(move || values.fetch_held(&reference, &pin))
+            .await
+            .expect("the fetch does not panic and is not cancelled")
+    }
+
+    fn fetch_held(&self, reference: &KeyValueRef, pin: &Pin) -> Result<EncodedKeyValue, Rejected> {
+        match self.0.held(reference, || pin.is_revoked()) {
+            Ok(Some(encoded)) => Ok(encoded),
+            Ok(None) => Err(Rejected::Refusal(Refusal::Compacted)),
+            Err(fatal) => die(&fatal),
+        }
     }
 
     /// Feeds records to a digest, in one trip to the helper thread: a trip for each

@@ -11,6 +11,7 @@ use tonic::Status;
 
 use super::encode::ReadyEvent;
 use super::stream::{End, Stream};
+use crate::engine::Pin;
 
 /// Revisions of history read for one catch-up step; etcd's batch (contract 1.9).
 const HISTORY_BATCH_REVISIONS: usize = 1000;
@@ -51,7 +52,8 @@ impl Stream {
             .filter(|events| events.revision <= through)
             .collect();
         for id in ids {
-            self.catch_up_one(id, &revisions, through).await?;
+            self.catch_up_one(id, &revisions, through, &history.pin)
+                .await?;
         }
         let position = self.position;
         let caught_up: Vec<i64> = self
@@ -71,10 +73,12 @@ impl Stream {
         id: i64,
         revisions: &[&RevisionEvents],
         through: i64,
+        pin: &Pin,
     ) -> Result<(), End> {
         let header = self.header(self.handle.view().revision());
         let mut waiting: Vec<ReadyEvent> = Vec::new();
         let mut waiting_bytes = 0;
+        let mut next_revision = through + 1;
         for revision in revisions {
             let watcher = self.watchers.get_mut(id).expect("chosen by the caller");
             if revision.revision < watcher.next_revision {
@@ -87,7 +91,11 @@ impl Stream {
                 .filter(|event| watcher.interval.contains(&event.meta.key) && watcher.passes(event))
                 .cloned()
                 .collect();
-            let ready = self.ready_events(&wanted).await?;
+            let Some(ready) = self.ready_events(&wanted, Some(pin)).await? else {
+                // It stood still until compaction had passed it: the next step cancels it.
+                next_revision = revision.revision;
+                break;
+            };
             waiting_bytes += ready
                 .iter()
                 .map(|event| event.encoded_len(prev_kv))
@@ -103,7 +111,7 @@ impl Stream {
             self.send_events(id, header, waiting.iter()).await?;
         }
         let watcher = self.watchers.get_mut(id).expect("chosen by the caller");
-        watcher.next_revision = through + 1;
+        watcher.next_revision = next_revision;
         Ok(())
     }
 

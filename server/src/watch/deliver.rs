@@ -9,24 +9,38 @@ use storage::types::{EncodedKeyValue, Event, KeyValueRef};
 
 use super::encode::{Head, ReadyEvent, put_events_response, put_response};
 use super::stream::{End, Stream};
+use crate::engine::Pin;
 use crate::rpc::grpc::BODY_CHUNK_BYTES;
 
 impl Stream {
-    /// Brings the key-values of events into memory.
-    pub(super) async fn ready_events(&self, events: &[Event]) -> Result<Vec<ReadyEvent>, End> {
+    /// Brings the key-values of events into memory. `pin` holds those of history, the ring its
+    /// own; None when the pin was revoked and one is gone.
+    pub(super) async fn ready_events(
+        &self,
+        events: &[Event],
+        pin: Option<&Pin>,
+    ) -> Result<Option<Vec<ReadyEvent>>, End> {
+        let values = self.handle.values();
         let mut ready = Vec::with_capacity(events.len());
         for event in events {
+            let key_value = match pin {
+                None => values.encoded(&event.key_value).await,
+                Some(pin) => match values.encoded_held(&event.key_value, pin).await {
+                    Ok(encoded) => encoded,
+                    Err(_) => return Ok(None),
+                },
+            };
             let previous = match &event.previous {
                 Some(previous) => self.predecessor(event, previous).await,
                 None => None,
             };
             ready.push(ReadyEvent {
                 deletion: event.meta.tombstone,
-                key_value: self.handle.values().encoded(&event.key_value).await,
+                key_value,
                 previous,
             });
         }
-        Ok(ready)
+        Ok(Some(ready))
     }
 
     /// The version that an event replaced. Events in the ring hold no pin: when

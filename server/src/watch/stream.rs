@@ -346,7 +346,8 @@ impl Stream {
             if !matches.is_empty() {
                 // An event has a watcher once: each gets its events in their order.
                 matches.sort_unstable();
-                let ready = self.ready_events(&revision.events).await?;
+                let ready = self.ready_events(&revision.events, None).await?;
+                let ready = ready.expect("only a pin is revoked");
                 let header = self.header(revision.revision);
                 for of_one in matches.chunk_by(|one, next| one.0 == next.0) {
                     let (id, _) = *of_one.first().expect("a chunk is not empty");

@@ -30,11 +30,10 @@ impl Reader {
         let capacity = FRAME_HEADER_BYTES + usize::try_from(length).expect("it fits in memory");
         let frame = frame_header(length)?;
         if self.plan.projection() == Projection::Whole {
-            self.context
-                .handle
-                .values()
-                .make_resident(&mut key_values)
-                .await;
+            let values = self.context.handle.values();
+            values
+                .make_resident(&mut key_values, &self.read.pin)
+                .await?;
         }
         let mut buffer = BytesMut::with_capacity(capacity);
         buffer.put_slice(&frame);
@@ -111,7 +110,7 @@ impl Reader {
     ) -> Result<u64, Stop> {
         let mut written = 0;
         for group in key_values.chunks(FETCH_KEY_VALUES_MAX) {
-            let fetched = self.fetched(group).await;
+            let fetched = self.fetched(group).await?;
             for reference in fetched.as_deref().unwrap_or(group) {
                 let length = self.field_len(reference);
                 let fits = usize::try_from(length).expect("it fits in memory");
@@ -127,15 +126,15 @@ impl Reader {
     }
 
     /// The group with its values in memory; None when they are, or are not wanted.
-    async fn fetched(&self, group: &[KeyValueRef]) -> Option<Vec<KeyValueRef>> {
+    async fn fetched(&self, group: &[KeyValueRef]) -> Result<Option<Vec<KeyValueRef>>, Stop> {
         let is_resident = |reference: &KeyValueRef| matches!(reference, KeyValueRef::Resident(_));
         if self.plan.projection() != Projection::Whole || group.iter().all(is_resident) {
-            return None;
+            return Ok(None);
         }
         let mut group = group.to_vec();
         let values = self.context.handle.values();
-        values.make_resident(&mut group).await;
-        Some(group)
+        values.make_resident(&mut group, &self.read.pin).await?;
+        Ok(Some(group))
     }
 
     fn put_key_value(&self, reference: &KeyValueRef, buffer: &mut BytesMut) {

@@ -10,6 +10,9 @@
 mod body;
 mod stream;
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use axum::body::Body;
 use http::Response;
 use kvproto::etcdserverpb as pb;
@@ -85,13 +88,17 @@ pub(super) async fn range_stream(context: &Context, request: pb::RangeRequest) -
     if let Err(status) = check_streamable(&request) {
         return unary(Err(status));
     }
+    let began = Instant::now();
     match open(context, request).await {
         Ok((range, plan, read)) => {
             let (sender, response) = streaming();
             let context = context.clone();
             tokio::spawn(async move {
+                let metrics = Arc::clone(context.handle.metrics());
                 let mut reader = Reader::new(context, range, plan, read);
                 finish(sender.clone(), reader.stream_messages(&sender).await).await;
+                let duration = &metrics.member.range_duration;
+                duration.observe_seconds(began.elapsed());
             });
             response
         }
@@ -315,11 +322,8 @@ impl Reader {
             None => i64::try_from(total).expect("keys are counted in 63 bits"),
         };
         if self.plan.sorts_by_value() {
-            self.context
-                .handle
-                .values()
-                .make_resident(&mut fetched)
-                .await;
+            let values = self.context.handle.values();
+            values.make_resident(&mut fetched, &self.read.pin).await?;
         }
         let (key_values, more) = self.plan.arrange(fetched);
         Ok(Prepared::Whole(self.summary(more, count), key_values))

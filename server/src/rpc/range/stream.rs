@@ -94,7 +94,9 @@ impl Reader {
         if !self.plan.in_key_order() {
             if self.plan.sorts_by_value() {
                 let values = self.context.handle.values();
-                values.make_resident(&mut references).await;
+                values
+                    .make_resident(&mut references, &self.read.pin)
+                    .await?;
             }
             (references, _) = self.plan.arrange(references);
         }
