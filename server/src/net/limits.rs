@@ -21,7 +21,7 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long open requests may run on after shutdown began; etcd is expected to be gone 5 s after
 /// SIGTERM.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(3_500);
+pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// Pause after a failed accept (out of descriptors), so that the loop does not spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Backlog asked of the kernel; it cuts this to net.core.somaxconn.
