@@ -38,7 +38,7 @@ fn open(directory: &Path) -> RaftLog {
 /// What the core loop does beside the groups: spares are prepared, old segments given up.
 fn tidy(log: &mut RaftLog) {
     if let Some(job) = log.spare_job() {
-        log.add_spare(job.perform().expect("room for a spare"));
+        log.add_spare(job.perform(&mut || ()).expect("room for a spare"));
     }
     log.release(log.last().0);
     let segments: Vec<_> = log.segments().map(|segment| segment.number).collect();

@@ -40,7 +40,7 @@ pub const PUT_COST_BYTES: u64 = 256;
 /// (contract 1.13).
 pub const LEASE_COST_BYTES: u64 = 64;
 
-/// Spare log segments kept ready: one for the next roll and one for a roll
+/// Spare log segments kept ready: one named for the next roll and one for a roll
 /// that follows before the next is prepared.
 pub const SPARE_SEGMENTS_MAX: usize = 2;
 
@@ -55,8 +55,12 @@ pub const PENDING_GROUPS_MAX: usize = 1024;
 /// Recovery reads the log in pieces of at least this many bytes.
 pub const LOG_READ_WINDOW_BYTES: u64 = 1 << 20;
 
-/// Bytes of zeros written at once when a segment is prepared, so that the
-/// page cache is not flooded in one call.
+/// A segment that is being prepared is filled without pauses once less than this
+/// part of the active one is left.
+pub const LOG_HURRY_SHARE: u64 = 4;
+
+/// Bytes of zeros written at once when a segment is prepared, and brought to the
+/// disk before the next: a flush of the log waits behind no more than these.
 pub const ZERO_FILL_BYTES: usize = 1 << 20;
 
 /// Bytes of one chunk of a snapshot that leaves for a client: the size of etcd's blobs.

@@ -64,6 +64,9 @@ pub enum Bug {
     BelieveOldGroup,
     /// The header of the next segment does not take over vote, term and commit.
     HardStateLostAtRoll,
+    /// The next segment is prepared, and retired ones are recycled, before the header of
+    /// the active one is durable.
+    PrepareBeforeHeader,
     /// The manifest names an entry whose records it does not hold.
     IndexWithoutEffects,
     /// A collection that goes on in the next slice skips the rest of a transaction.

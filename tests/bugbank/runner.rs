@@ -11,7 +11,7 @@ use crate::run_seed;
 const SEEDS_MAX: u64 = 1_000;
 const TIME_MAX: Duration = Duration::from_secs(300);
 
-const BUGS: [Bug; 28] = [
+const BUGS: [Bug; 29] = [
     Bug::AnswerBeforeFlush,
     Bug::RetireBeforeManifest,
     Bug::LeaseEarly,
@@ -25,6 +25,7 @@ const BUGS: [Bug; 28] = [
     Bug::RetryFailedFlush,
     Bug::BelieveOldGroup,
     Bug::HardStateLostAtRoll,
+    Bug::PrepareBeforeHeader,
     Bug::IndexWithoutEffects,
     Bug::CollectionSkips,
     Bug::ColdValueOfAnother,

@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kvproto::etcdserverpb::AlarmRequest;
+use kvproto::etcdserverpb::alarm_request::AlarmAction;
+
 use crate::campaign::{Campaign, from_environment};
-use crate::client::Client;
+use crate::client::{Client, all_keys};
 use crate::process::{Member, READY_WITHIN, is_etcd};
 use crate::shim;
 
@@ -79,7 +82,7 @@ async fn end_or_harmless(campaign: &mut Campaign, mark: &Path) -> Option<Duratio
     let begin = Instant::now();
     while !campaign.member.ended() {
         let struck = fs::read_to_string(mark).unwrap_or_default();
-        if struck.contains(".filling") {
+        if struck.contains(".filling") || struck.contains(".spare") {
             campaign.member.kill();
             return None;
         }
@@ -95,13 +98,14 @@ async fn end_or_harmless(campaign: &mut Campaign, mark: &Path) -> Option<Duratio
     Some(now.saturating_sub(at))
 }
 
-/// What the shim is told.
+/// What the shim is told. It sees the calls of the log thread, not a queue of the kernel.
 fn environment(library: &Path, mark: &Path, (kind, how): (&str, u64)) -> Vec<(String, String)> {
     [
         ("LD_PRELOAD", library.display().to_string()),
         (kind, how.to_string()),
         ("SHIM_PATH", "/data/".to_owned()),
         ("SHIM_MARK", mark.display().to_string()),
+        ("STERNPOST_LOG_FLUSH", "thread".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()
@@ -219,8 +223,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A filler takes all space; the member refuses writes or ends. Space returns, it starts
-/// again, and every answered write is there.
+/// A filler takes all space; the member refuses writes, or ends where even the checkpoint
+/// finds none. Space returns, it goes on or starts again, and every answered write is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_loses_nothing() {
     if is_etcd() {
@@ -243,20 +247,26 @@ async fn a_full_disk_loses_nothing() {
         campaign.start().await;
         campaign.recorder.announce_end(true);
         campaign.load().await;
-        match fill_up(&mut campaign).await {
-            true => ended += 1,
-            false => refused += 1,
+        let has_ended = fill_up(&mut campaign).await;
+        fs::remove_file(&filler).expect("the filler is ours");
+        if has_ended {
+            ended += 1;
+        } else {
+            refused += 1;
+            goes_on(&mut campaign).await;
         }
         campaign.member.kill();
         campaign.join().await;
-        fs::remove_file(&filler).expect("the filler is ours");
         campaign.check();
-        // An alarm stays until it is taken back; reads and the past are all there.
         campaign.start().await;
         campaign.kill().await;
         campaign.check();
         answered += campaign.judge.amounts.answered;
     }
+    assert!(
+        refused > 0,
+        "{ended} of {rounds} full disks ended the process"
+    );
     eprintln!(
         "{rounds} full disks: {ended} times the process ended, {refused} times it refused \
          writes; {answered} answers"
@@ -284,7 +294,7 @@ async fn fill_up(campaign: &mut Campaign) -> bool {
         if campaign.member.ended() {
             return true;
         }
-        let request = kvproto::etcdserverpb::AlarmRequest::default();
+        let request = AlarmRequest::default();
         if let Ok(alarms) = client.maintenance.alarm(request).await
             && !alarms.into_inner().alarms.is_empty()
         {
@@ -295,5 +305,41 @@ async fn fill_up(campaign: &mut Campaign) -> bool {
             "the disk is full and nobody minds"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The alarm is taken back, and writes are answered again.
+async fn goes_on(campaign: &mut Campaign) {
+    let mut client = Client::connect(campaign.member.client_port()).await;
+    let begin = Instant::now();
+    let mut before = None;
+    loop {
+        // Raised again while there is no next segment yet.
+        disarm(&mut client).await;
+        let read = client.kv.range(all_keys()).await;
+        let header = read.expect("a read").into_inner().header.expect("a header");
+        if header.revision > before.unwrap_or(header.revision) + 100 {
+            return;
+        }
+        before.get_or_insert(header.revision);
+        assert!(
+            begin.elapsed() < READY_WITHIN,
+            "there is space and no write"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// As `etcdctl alarm disarm` does.
+async fn disarm(client: &mut Client) {
+    let raised = client.maintenance.alarm(AlarmRequest::default()).await;
+    for alarm in raised.expect("alarms are listed").into_inner().alarms {
+        let request = AlarmRequest {
+            action: AlarmAction::Deactivate.into(),
+            member_id: alarm.member_id,
+            alarm: alarm.alarm,
+        };
+        let disarmed = client.maintenance.alarm(request).await;
+        disarmed.expect("an alarm is taken back");
     }
 }

@@ -62,7 +62,9 @@ impl Lives {
             (Request::Write(Command::LeaseGrant { lease, ttl_seconds }), answered) => {
                 let life = Life {
                     ttl_seconds: *ttl_seconds,
-                    granted: answered.is_some(),
+                    granted: answered
+                        .as_ref()
+                        .is_some_and(|answered| !matches!(answered.answer, Answer::Refused(_))),
                     not_before: call.invoked + seconds(*ttl_seconds),
                     revoke_invoked: None,
                     revoke_answered: None,

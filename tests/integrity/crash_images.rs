@@ -158,7 +158,10 @@ fn run(
             2 => while member.purge(4) {},
             3 => {
                 if let Some(job) = member.log.spare_job() {
-                    member.log.add_spare(job.perform()?);
+                    member.log.add_spare(
+                        job.perform(&mut || ())
+                            .map_err(|unprepared| unprepared.error)?,
+                    );
                     reach.recycled += 1;
                 }
             }

@@ -193,23 +193,35 @@ impl LogImage {
             .keys()
             .filter(|path| bytes(path).is_some())
             .collect();
-        if let Some(path) = present.iter().find(|path| !same(path, 0, BLOCK)) {
+        let newest = *present.last().expect("a segment is left");
+        let damaged = |path: &&&PathBuf| !same(path, 0, BLOCK);
+        let not_newest = |path: &&&PathBuf| **path != newest || present.len() == 1;
+        if let Some(path) = present.iter().filter(not_newest).find(damaged) {
             return Verdict::Refused(path.to_path_buf(), None);
         }
-        let broken = |group: &&Group| !same(&group.path, group.offset, group.end);
-        let Some(first) = self.groups.iter().position(|group| broken(&group)) else {
+        // The newest header may have been written with the first group behind it.
+        let void = Some(newest).filter(|path| !same(path, 0, BLOCK));
+        let in_void = |group: &Group| void == Some(&group.path);
+        let whole = |group: &Group| same(&group.path, group.offset, group.end) && !in_void(group);
+        let Some(first) = self.groups.iter().position(|group| !whole(group)) else {
             return Verdict::Groups(self.groups.len());
         };
         let at = &self.groups[first];
+        let begun = |group: &&Group| same(&group.path, group.offset, group.offset + GROUP_HEADER);
         let (_, later) = self.groups.split_at(first + 1);
-        let proven = later
-            .iter()
-            .any(|group| same(&group.path, group.offset, group.offset + GROUP_HEADER));
+        let mut later = later.iter().filter(begun);
         // The header of a later segment says that all before it was synced.
-        if proven || present.iter().any(|path| **path > at.path) {
+        let header = present
+            .iter()
+            .any(|path| **path > at.path && void != Some(*path));
+        let proven = later.clone().any(|group| !in_void(group)) || header;
+        if proven && !in_void(at) {
             return Verdict::Refused(at.path.clone(), Some(at.offset as u64));
         }
-        Verdict::Groups(first)
+        match void {
+            Some(void) if later.any(in_void) => Verdict::Refused(void.clone(), None),
+            _ => Verdict::Groups(first),
+        }
     }
 
     /// Opens the log with these changes; panics unless it comes out as it must. True when

@@ -119,7 +119,18 @@ fn stale_file(disk: &SimDisk, old: &OldCopy, random: &mut SplitMix64) -> Option<
     let differs = |path: &&PathBuf| {
         disk.files().contains(path) && disk.contents(path) != old.disk.contents(path)
     };
-    let files: Vec<PathBuf> = old.disk.files().iter().filter(differs).cloned().collect();
+    // A segment that was prepared and not begun takes the groups with it that it got since.
+    let begun = |path: &&PathBuf| {
+        let bytes = old.disk.contents(path);
+        path.extension().is_none_or(|end| end != "segment") || bytes.starts_with(b"SPOSTLOG")
+    };
+    let files = old.disk.files();
+    let files: Vec<PathBuf> = files
+        .iter()
+        .filter(differs)
+        .filter(begun)
+        .cloned()
+        .collect();
     let path = pick(&files, random)?;
     disk.damage(path, old.disk.contents(path));
     Some(format!("StaleFile {}", path.display()))

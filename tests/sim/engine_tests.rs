@@ -1,16 +1,17 @@
 //! Single cases of the engine, by hand, on a disk without faults.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use storage::apply::command::{Alarm, Command, Put};
+use storage::apply::command::{Alarm, Command, DeleteRange, KeyRange, Put};
 use storage::checkpoint::ModelDisk;
 use storage::error::Refusal;
+use storage::types::MemberId;
 use storage::vfs::sim::{SimDisk, SplitMix64};
 
 use crate::boot;
 use crate::engine::{Applied, Rejected};
-use crate::host::{Flush, Request, Slot};
+use crate::host::{Flush, Request, Slot, SpareWork};
 use crate::member::Member;
 use crate::settings::Settings;
 use crate::store::StoreFault;
@@ -23,11 +24,15 @@ fn serving() -> Member {
 }
 
 fn serving_with(quota_bytes: Option<u64>) -> Member {
+    serving_on(&SimDisk::new(1), &ModelDisk::default(), quota_bytes)
+}
+
+fn serving_on(disk: &SimDisk, store: &ModelDisk, quota_bytes: Option<u64>) -> Member {
     let mut settings = Settings::draw(&mut SplitMix64(1));
     settings.sizes.purge_slice_records = SLICE;
     settings.quota_bytes = quota_bytes;
-    let disks = (&ModelDisk::default(), &StoreFault::default());
-    let mut member = boot::open(&SimDisk::new(1), disks, &settings, Instant::now()).unwrap();
+    let disks = (store, &StoreFault::default());
+    let mut member = boot::open(disk, disks, &settings, Instant::now()).unwrap();
     settle(&mut member);
     assert!(member.serves());
     member
@@ -36,9 +41,14 @@ fn serving_with(quota_bytes: Option<u64>) -> Member {
 /// Flushes until nothing is left to be flushed.
 fn settle(member: &mut Member) {
     member.turn().unwrap();
-    while !matches!(member.host.flush, Flush::Idle) {
+    while !matches!(
+        (&member.host.flush, &member.host.spare),
+        (Flush::Idle, SpareWork::Idle)
+    ) {
         member.perform_flush().unwrap();
         member.report_flush().unwrap();
+        member.perform_spare();
+        member.report_spare().unwrap();
     }
 }
 
@@ -58,6 +68,16 @@ fn put_command() -> Command {
 
 fn put(member: &mut Member) -> i64 {
     carry_out(member, &put_command()).revision
+}
+
+fn everything() -> DeleteRange {
+    DeleteRange {
+        range: KeyRange {
+            key: Bytes::from_static(b"\0"),
+            range_end: Bytes::from_static(b"\0"),
+        },
+        prev_kv: false,
+    }
 }
 
 /// True once the alarm NOSPACE stands in AlarmList.
@@ -121,7 +141,7 @@ fn the_hash_of_a_compaction_is_made_before_its_purge() {
     assert!(purged.take().is_none(), "the walk holds the purge");
     let hash = member.hash_compaction().unwrap().expect("it is hashed");
     assert_eq!(hash.hash_revision, newest);
-    member.host.now += std::time::Duration::from_secs(1);
+    member.host.now += Duration::from_secs(1);
     while member.engine.has_work(&member.host) {
         member.maintain();
     }
@@ -154,7 +174,10 @@ fn a_write_over_the_quota_is_refused_once_the_alarm_is_raised() {
     settle(&mut member);
     assert!(alarm_is_raised(&member));
     for answer in refused {
-        assert_eq!(answer.take().map(|answer| answer.map(|_| ())), Some(no_space.clone()));
+        assert_eq!(
+            answer.take().map(|answer| answer.map(|_| ())),
+            Some(no_space.clone())
+        );
     }
     let at_once = member.propose(&put_command()).unwrap().take();
     assert_eq!(at_once.map(|answer| answer.map(|_| ())), Some(no_space));
@@ -181,7 +204,97 @@ fn a_write_that_is_applied_over_the_quota_is_refused_once_the_alarm_is_raised() 
     }
     assert!(alarm_is_raised(&member));
     let answers: Vec<_> = open.iter().filter_map(Slot::take).collect();
-    assert!(answers.iter().any(|answer| {
-        matches!(answer, Err(Rejected::Refusal(Refusal::NoSpace)))
-    }));
+    assert!(
+        answers
+            .iter()
+            .any(|answer| { matches!(answer, Err(Rejected::Refusal(Refusal::NoSpace))) })
+    );
+}
+
+/// The purge ends with the process; what the checkpoint says is compacted is purged by
+/// the load, without another compaction.
+#[test]
+fn a_compaction_that_a_checkpoint_covers_is_purged_at_the_start() {
+    let (disk, store) = (SimDisk::new(1), ModelDisk::default());
+    let mut member = serving_on(&disk, &store, None);
+    let newest = (0..50).map(|_| put(&mut member)).last().unwrap();
+    carry_out(&mut member, &Command::Compact { revision: newest });
+    member.host.now += Duration::from_secs(3_600);
+    member.tick().unwrap();
+    for _ in 0..1_000 {
+        member.maintain();
+        member.perform_checkpoint().unwrap();
+        member.report_checkpoint().unwrap();
+    }
+    assert_eq!(member.checkpoints, 1);
+    let unpurged = |member: &Member| {
+        let size = member.mvcc().size();
+        size.total_bytes - size.in_use_bytes
+    };
+    // The hash of the compaction was not walked, which holds the purge.
+    assert!(unpurged(&member) > 0);
+    drop(member);
+    assert_eq!(unpurged(&serving_on(&disk.kill(), &store, None)), 0);
+}
+
+/// The disk has no room for the next segment: what takes space is refused while there is
+/// room for all else, and goes on once there is space and the alarm is disarmed.
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_space() {
+    let disk = SimDisk::new(1);
+    let mut member = serving_on(&disk, &ModelDisk::default(), None);
+    put(&mut member);
+    // The next segment is prepared; the one after it finds no space.
+    disk.set_capacity(Some(disk.used_bytes()));
+    let mut refused = None;
+    for _ in 0..10_000 {
+        let answer = member.propose(&put_command()).unwrap();
+        member.host.now += Duration::from_millis(100);
+        member.tick().unwrap();
+        settle(&mut member);
+        if let Some(Err(rejected)) = answer.take() {
+            refused = Some(rejected);
+            break;
+        }
+    }
+    assert_eq!(refused, Some(Rejected::Refusal(Refusal::NoSpace)));
+    assert!(alarm_is_raised(&member));
+    carry_out(&mut member, &Command::DeleteRange(everything()));
+    let disarm = Command::Alarm {
+        activate: false,
+        member: MemberId(7),
+        alarm: Alarm::NoSpace,
+    };
+    carry_out(&mut member, &disarm);
+    let still_full = member.propose(&put_command()).unwrap();
+    settle(&mut member);
+    assert!(matches!(still_full.take(), Some(Err(_))) && alarm_is_raised(&member));
+    disk.set_capacity(None);
+    member.tick().unwrap();
+    settle(&mut member);
+    carry_out(&mut member, &disarm);
+    put(&mut member);
+}
+
+/// Deletions fill the active segment while the disk is full: they wait, and are carried
+/// out once there is space. Nothing ends, and reads go on.
+#[test]
+fn what_fits_nowhere_waits_for_space() {
+    let disk = SimDisk::new(1);
+    let mut member = serving_on(&disk, &ModelDisk::default(), None);
+    put(&mut member);
+    disk.set_capacity(Some(disk.used_bytes()));
+    let mut open = Vec::new();
+    for _ in 0..1_000 {
+        open.push(member.propose(&Command::DeleteRange(everything())).unwrap());
+        settle(&mut member);
+    }
+    assert!(open.iter().any(|answer| answer.take().is_some()));
+    let waiting = member.propose(&Command::DeleteRange(everything())).unwrap();
+    settle(&mut member);
+    assert!(waiting.take().is_none() && member.serves());
+    disk.set_capacity(None);
+    member.tick().unwrap();
+    settle(&mut member);
+    assert!(matches!(waiting.take(), Some(Ok(_))));
 }

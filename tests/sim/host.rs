@@ -12,7 +12,7 @@ use storage::apply::command::{Alarm, Command};
 use storage::apply::{MachineHash, Outcome, StateMachine};
 use storage::checkpoint::Manifest;
 use storage::mvcc::Mvcc;
-use storage::raft_log::{GroupNumber, GroupWrite, LogEntry, Spare, SpareJob};
+use storage::raft_log::{GroupNumber, GroupWrite, LogEntry, Spare, SpareJob, Unprepared};
 use storage::types::{LogIndex, MemberId, RevisionEvents};
 
 use crate::engine::{self, CheckpointWork, HashKvWalk, Host, Observation, Rejected};
@@ -54,7 +54,7 @@ pub enum Flush {
 pub enum SpareWork {
     Idle,
     Submitted(SpareJob),
-    Done(Option<Spare>),
+    Done(Result<Spare, Unprepared>),
 }
 
 /// The checkpoint thread.
@@ -91,6 +91,8 @@ pub struct SimHost {
     pub entries: Vec<AppliedEntry>,
     pub commands: Vec<AppliedCommand>,
     pub unasked: Vec<Command>,
+    /// Writes that were refused and wait for an alarm.
+    pub refused: u64,
     /// Where streams find what is published.
     pub hub: Hub,
     /// How many values were handed over to be moved.
@@ -108,6 +110,7 @@ impl SimHost {
             entries: Vec::new(),
             commands: Vec::new(),
             unasked: Vec::new(),
+            refused: 0,
             hub: Hub::with_ring_bytes_max(current_revision, RING_BYTES),
             moved: 0,
         }
@@ -146,8 +149,7 @@ impl Host for SimHost {
     }
 
     fn prepare(&mut self, job: SpareJob) {
-        // A job that failed is offered again before its end is heard of.
-        let idle = matches!(self.spare, SpareWork::Idle | SpareWork::Done(None));
+        let idle = matches!(self.spare, SpareWork::Idle);
         assert!(idle, "one spare at a time");
         self.spare = SpareWork::Submitted(job);
     }
@@ -168,6 +170,7 @@ impl Host for SimHost {
         match what {
             Observation::Applied(command, outcome, _) => self.applied(command, outcome),
             Observation::ProposedUnasked(command) => self.unasked.push(command.clone()),
+            Observation::WaitsForAlarm => self.refused += 1,
             _ => {}
         }
     }

@@ -88,16 +88,17 @@ impl Member {
     /// The segment thread's turn; a failure is no harm.
     pub fn perform_spare(&mut self) {
         match std::mem::replace(&mut self.host.spare, SpareWork::Idle) {
-            SpareWork::Submitted(job) => self.host.spare = SpareWork::Done(job.perform().ok()),
+            SpareWork::Submitted(job) => self.host.spare = SpareWork::Done(job.perform(&mut || {})),
             other => self.host.spare = other,
         }
     }
 
-    pub fn report_spare(&mut self) {
+    pub fn report_spare(&mut self) -> Result<(), Fatal> {
         match std::mem::replace(&mut self.host.spare, SpareWork::Idle) {
-            SpareWork::Done(spare) => self.engine.spare_ready(spare),
+            SpareWork::Done(made) => self.engine.spare_ready(made, &mut self.host)?,
             other => self.host.spare = other,
         }
+        Ok(())
     }
 
     /// True while values are moved out of segments that are cleaned.

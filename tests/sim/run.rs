@@ -13,6 +13,7 @@ use storage::vfs::sim::{OperationKind, SimDisk, SplitMix64};
 
 use crate::boot;
 use crate::damage::{OldCopy, Tail};
+use crate::engine::Applied;
 use crate::faults::{Counts, FaultKind, Plan};
 use crate::history::durable::{Durable, State};
 use crate::history::hash_kv::HashKvs;
@@ -65,6 +66,7 @@ pub struct Stats {
     pub recoveries: u64,
     pub open_writes_kept: u64,
     pub open_writes_lost: u64,
+    pub refused_writes: u64,
     /// Time that passed for the members.
     pub simulated: Duration,
 }
@@ -82,6 +84,7 @@ impl Stats {
         self.recoveries += other.recoveries;
         self.open_writes_kept += other.open_writes_kept;
         self.open_writes_lost += other.open_writes_lost;
+        self.refused_writes += other.refused_writes;
         self.simulated += other.simulated;
     }
 }
@@ -102,6 +105,8 @@ pub struct Run {
     /// Writes in the order they were handed over, and answers on their way.
     pub asked: VecDeque<Asked>,
     pub waiting: VecDeque<Waiting>,
+    /// Writes that were refused for want of space and wait for the alarm.
+    pub refused: Vec<Slot<Applied>>,
     /// Clients that wait for the purge of a compaction.
     pub purges: Vec<Slot<()>>,
     pub hash_kvs: HashKvs,
@@ -127,6 +132,8 @@ pub struct Run {
     pub store_fault: StoreFault,
     /// Failures that the disk had reached when this life began.
     reached_before: u64,
+    /// How often the disk had been full when this life began.
+    full_before: u64,
 }
 
 /// The kinds of operations that faults make fail.
@@ -165,6 +172,7 @@ impl Run {
             slow_reads: Vec::new(),
             asked: VecDeque::new(),
             waiting: VecDeque::new(),
+            refused: Vec::new(),
             purges: Vec::new(),
             hash_kvs: HashKvs::default(),
             serving: false,
@@ -179,6 +187,7 @@ impl Run {
             store_disk: ModelDisk::default(),
             store_fault: StoreFault::default(),
             reached_before: 0,
+            full_before: 0,
         }
     }
 
@@ -256,8 +265,15 @@ impl Run {
         self.slow_reads.clear();
         self.asked.clear();
         self.waiting.clear();
+        self.refused.clear();
         self.purges.clear();
         self.reached_before = self.failures();
+        self.full_before = self.disk.no_space();
+    }
+
+    /// True once the disk was full in this life.
+    pub fn disk_was_full(&self) -> bool {
+        self.disk.no_space() > self.full_before
     }
 
     /// What lies on the disk is checked, and a copy of it is damaged.
@@ -280,6 +296,7 @@ impl Run {
         self.slow_reads.clear();
         self.asked.clear();
         self.waiting.clear();
+        self.refused.clear();
         self.purges.clear();
         let failed = !plan.kind.takes_the_power() && plan.kind != FaultKind::CleanStop;
         let power = self.disk.is_dead()

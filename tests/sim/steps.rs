@@ -44,10 +44,10 @@ impl Run {
             }
             80..87 => member.perform_checkpoint()?,
             87..89 => member.report_checkpoint()?,
-            89..90 => member.perform_spare(),
-            90..91 => member.report_spare(),
-            91..95 => {
-                for _ in 0..4 {
+            89..91 => member.perform_spare(),
+            91..93 => member.report_spare()?,
+            93..95 => {
+                for _ in 0..8 {
                     member.maintain();
                 }
             }
@@ -223,6 +223,10 @@ impl Run {
         Err(Stop::Violation("a purge never ends".to_owned()))
     }
 
+    fn is_at_rest(&self) -> bool {
+        self.serving && self.durable.open_count() == 0 && self.refused.is_empty()
+    }
+
     /// Lets everything under way come to its end.
     pub fn settle(&mut self, member: &mut Member) -> Result<(), Stop> {
         for _ in 0..10_000 {
@@ -234,8 +238,12 @@ impl Run {
                     self.flush(member)?;
                 }
                 Flush::Done(_) => member.report_flush()?,
-                Flush::Idle if self.durable.open_count() == 0 && self.serving => return Ok(()),
-                Flush::Idle => member.tick()?,
+                Flush::Idle if self.is_at_rest() => return Ok(()),
+                Flush::Idle => {
+                    member.perform_spare();
+                    member.report_spare()?;
+                    member.tick()?;
+                }
             }
         }
         Err(Stop::Violation("the member never comes to rest".to_owned()))

@@ -1,7 +1,7 @@
 //! Writes: how they are handed to the member, and what becomes of what it gives
 //! out. Invariant: an answer is judged by what the model says of its command.
 
-use storage::apply::command::Command;
+use storage::apply::command::{Alarm, Command};
 use storage::apply::space;
 use storage::error::Refusal;
 
@@ -38,6 +38,9 @@ impl Run {
         let command = self.clients().write();
         let answer = member.propose(&command)?;
         self.take_unasked(member);
+        if std::mem::take(&mut member.host.refused) > 0 {
+            return self.refused_for_space(&command, answer);
+        }
         if let Some(refused) = answer.take() {
             return self.refused_at_once(&command, &refused);
         }
@@ -63,6 +66,36 @@ impl Run {
                 brief(command)
             ))),
         }
+    }
+
+    /// A full disk is told by an alarm, which the answer waits for.
+    fn refused_for_space(&mut self, command: &Command, answer: Slot<Applied>) -> Result<(), Stop> {
+        self.note(format_args!("no space for {}", brief(command)));
+        self.stats.refused_writes += 1;
+        self.refused.push(answer);
+        if self.disk_was_full() && space::cost_bytes(command) > 0 {
+            return Ok(());
+        }
+        let text = format!("there was space for {}", brief(command));
+        Err(Stop::Violation(text))
+    }
+
+    /// Who was refused is told so once the alarm is raised.
+    fn tell_refused(&mut self, raised: bool) -> Result<(), Stop> {
+        let no_space = |answer: &_| matches!(answer, Err(Rejected::Refusal(Refusal::NoSpace)));
+        let mut told = true;
+        self.refused.retain(|refused| {
+            let answer = refused.take();
+            told &= answer
+                .as_ref()
+                .is_none_or(|answer| raised && no_space(answer));
+            answer.is_none()
+        });
+        if told {
+            return Ok(());
+        }
+        let text = format!("a refused write is answered; alarm raised: {raised}");
+        Err(Stop::Violation(text))
     }
 
     fn asked(&mut self, command: Command, answer: Option<Slot<Applied>>) {
@@ -91,11 +124,14 @@ impl Run {
             }
             self.note(format_args!("applied {} {hash}", entry.index.0));
         }
+        let mut raised = false;
         for applied in std::mem::take(&mut member.host.commands) {
             if self.serving {
                 self.carried_out(member, &applied)?;
+                raised |= raises_alarm(&applied.command);
             }
         }
+        self.tell_refused(raised)?;
         let early = self.asked.iter().flat_map(|asked| &asked.answer);
         if early.filter_map(Slot::take).next().is_some() {
             let text = "a write is answered before it is carried out".to_owned();
@@ -180,6 +216,11 @@ impl Run {
         }
         Ok(())
     }
+}
+
+fn raises_alarm(command: &Command) -> bool {
+    let no_space = Alarm::NoSpace;
+    matches!(command, Command::Alarm { activate: true, alarm, .. } if *alarm == no_space)
 }
 
 /// A request in a few words.

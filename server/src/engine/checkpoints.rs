@@ -15,7 +15,6 @@ use bytes::Bytes;
 use storage::checkpoint::{CheckpointJob, Manifest};
 use storage::error::Fatal;
 use storage::planted::{Bug, planted};
-use storage::raft_log::Spare;
 use storage::types::{KeyValueRef, Place, RecordMeta, Revision, SegmentNumber};
 
 use super::checkpoint_work::{CheckpointWork, Move};
@@ -277,13 +276,6 @@ impl<H: Host> Engine<H> {
         );
         self.checkpoints.published = manifest;
         Ok(leaving.len())
-    }
-
-    /// A spare segment of the log is ready; None when it could not be made.
-    pub fn spare_ready(&mut self, spare: Option<Spare>) {
-        if let Some(spare) = spare {
-            self.log.add_spare(spare);
-        }
     }
 
     /// A segment that holds values and is gone is told at the start, not when

@@ -34,7 +34,7 @@ pub trait Host: Debug + Sized {
     /// Has a checkpoint made; then [`super::Engine::checkpoint_done`]. One at a time.
     fn checkpoint(&mut self, work: CheckpointWork);
 
-    /// Has a spare segment prepared; then [`super::Engine::spare_ready`]. One at a time.
+    /// Has a segment prepared; then [`super::Engine::spare_ready`]. One at a time.
     fn prepare(&mut self, job: SpareJob);
 
     /// Has the hash of a compaction walked to its end, slice by slice, and

@@ -42,3 +42,11 @@ pub(super) const MOVED_BYTES_PER_CHECKPOINT: u64 = 128 << 20;
 
 /// Records collected for a checkpoint in one turn.
 pub(super) const COLLECT_SLICE_RECORDS: usize = 512;
+
+/// So many times in a row the disk had no space for the next segment of the log, at
+/// every tick once: then what takes space is refused. One time may be a passing one.
+pub(super) const FULL_DISKS_MAX: u32 = 2;
+
+/// What is kept of the active segment for alarms, compactions, deletions and the ends
+/// of leases while there is no space for the next one: 256 groups of the smallest size.
+pub(super) const LOG_RESERVE_BYTES: u64 = 1 << 20;

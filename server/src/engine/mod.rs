@@ -20,6 +20,7 @@ mod pins;
 mod proposals;
 mod reads;
 mod requests;
+mod room;
 mod sizes;
 mod take;
 mod turn;

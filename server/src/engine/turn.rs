@@ -10,7 +10,7 @@ use storage::apply::{EntryData, LeaseChange, Outcome, StateMachine, codec};
 use storage::checkpoint::Manifest;
 use storage::error::Fatal;
 use storage::planted::{Bug, planted};
-use storage::raft_log::{EntryKind, GroupNumber, LogEntry, RaftLog};
+use storage::raft_log::{EntryKind, GroupNumber, LogEntry, RaftLog, Spare, Unprepared};
 use storage::types::{LogIndex, MemberId, RecordMeta, Term};
 
 use super::checkpoints::Checkpoints;
@@ -21,9 +21,10 @@ use super::maintenance::Maintenance;
 use super::pins::Pins;
 use super::proposals::Proposals;
 use super::reads::PageCounts;
+use super::room::Room;
 use super::sizes::Sizes;
 use super::value_reader::ValueReader;
-use crate::node::{AppendNumber, Input, Node};
+use crate::node::{Append, AppendNumber, Input, Node};
 
 /// What the engine is made of; everything restored and ready.
 #[derive(Debug)]
@@ -48,11 +49,12 @@ pub struct Parts {
     pub sizes: Sizes,
 }
 
-/// What is being flushed.
+/// What is being flushed, or waits for a segment to be written to.
 #[derive(Debug)]
 enum InFlight {
     Append(GroupNumber, AppendNumber, Option<(LogIndex, Term)>),
     Proof(GroupNumber),
+    Held(Append),
 }
 
 /// See the head of the module.
@@ -70,6 +72,7 @@ pub struct Engine<H: Host> {
     pub(super) maintenance: Maintenance<H>,
     pub(super) checkpoints: Checkpoints,
     pub(super) sizes: Sizes,
+    pub(super) room: Room,
     in_flight: Option<InFlight>,
     last_flush: Instant,
 }
@@ -99,6 +102,7 @@ impl<H: Host> Engine<H> {
             maintenance: Maintenance::default(),
             checkpoints: Checkpoints::new(parts.published, parts.name, parts.client_urls, now),
             sizes: parts.sizes,
+            room: Room::default(),
             in_flight: None,
             last_flush: now,
         };
@@ -124,7 +128,8 @@ impl<H: Host> Engine<H> {
     /// True while a group is being flushed.
     #[must_use]
     pub fn is_flushing(&self) -> bool {
-        self.in_flight.is_some()
+        let held = matches!(self.in_flight, Some(InFlight::Held(_)));
+        self.in_flight.is_some() && !held
     }
 
     /// Lets the node decide until it waits for a flush or for input.
@@ -141,13 +146,7 @@ impl<H: Host> Engine<H> {
                 "a single voter has nobody to send to"
             );
             if let Some(append) = output.append {
-                let began = host.now();
-                let group = self.log.append(append.hard_state, &append.entries)?;
-                let flight = InFlight::Append(group.number(), append.number, append.last());
-                self.in_flight = Some(flight);
-                host.observe(Observation::Encoded(host.now() - began));
-                self.checkpoints.appended(group.bytes().len() as u64);
-                host.flush(group);
+                self.append(append, host)?;
             }
             self.apply(output.committed, host)?;
             if planted(Bug::AnswerBeforeFlush) {
@@ -163,9 +162,65 @@ impl<H: Host> Engine<H> {
         Ok(())
     }
 
+    /// Hands one group over to be flushed; one that no segment has room for waits until
+    /// the next one is prepared, which is nothing to do on this thread.
+    fn append(&mut self, append: Append, host: &mut H) -> Result<(), Fatal> {
+        let began = host.now();
+        let bytes = RaftLog::group_bytes(append.hard_state, &append.entries);
+        if !self.log.has_room(bytes) {
+            self.in_flight = Some(InFlight::Held(append));
+            self.prepare_next(host);
+            return Ok(());
+        }
+        let group = self.log.append(append.hard_state, &append.entries)?;
+        let flight = InFlight::Append(group.number(), append.number, append.last());
+        self.in_flight = Some(flight);
+        host.observe(Observation::Encoded(host.now() - began));
+        self.checkpoints.appended(group.bytes().len() as u64);
+        host.flush(group);
+        self.prepare_next(host);
+        Ok(())
+    }
+
+    /// At once what has not failed; what has is tried again at ticks.
+    fn prepare_next(&mut self, host: &mut H) {
+        if !self.room.has_failed() {
+            self.prepare_segment(host);
+        }
+    }
+
+    fn prepare_segment(&mut self, host: &mut H) {
+        if let Some(job) = self.log.spare_job() {
+            host.prepare(job);
+        }
+    }
+
+    /// A job on a segment of the log has ended. One that failed is tried again at the
+    /// next tick.
+    ///
+    /// # Errors
+    /// What ends the process.
+    pub fn spare_ready(
+        &mut self,
+        made: Result<Spare, Unprepared>,
+        host: &mut H,
+    ) -> Result<(), Fatal> {
+        self.room.prepared(&made);
+        let Ok(spare) = made else {
+            return Ok(());
+        };
+        self.log.add_spare(spare);
+        match self.in_flight.take() {
+            Some(InFlight::Held(append)) => self.append(append, host)?,
+            other => self.in_flight = other,
+        }
+        self.prepare_next(host);
+        self.turn(host)
+    }
+
     /// The planted bug: the group counts as durable while it waits to be flushed.
     fn pretend_flushed(&mut self, host: &mut H) -> Result<(), Fatal> {
-        let Some(InFlight::Append(number, append, last)) = self.in_flight.take() else {
+        let Some(InFlight::Append(number, append, last)) = self.in_flight else {
             return Ok(());
         };
         self.node.step(Input::Persisted(append, last));
@@ -189,7 +244,9 @@ impl<H: Host> Engine<H> {
                 self.node.step(Input::Persisted(append, last));
             }
             Some(InFlight::Proof(number)) => assert_eq!(number, group, "one group at a time"),
-            None => unreachable!("a group was flushed that nobody handed over"),
+            Some(InFlight::Held(_)) | None => {
+                unreachable!("a group was flushed that nobody handed over")
+            }
         }
         self.turn(host)
     }
@@ -202,9 +259,7 @@ impl<H: Host> Engine<H> {
         self.node.step(Input::Tick);
         self.prove_when_idle(host)?;
         self.checkpoint_when_due(host);
-        if let Some(job) = self.log.spare_job() {
-            host.prepare(job);
-        }
+        self.prepare_segment(host);
         Ok(())
     }
 
@@ -212,7 +267,8 @@ impl<H: Host> Engine<H> {
     /// so that a later flip in it is told from a torn tail.
     fn prove_when_idle(&mut self, host: &mut H) -> Result<(), Fatal> {
         let idle = host.now() - self.last_flush;
-        if self.in_flight.is_some() || idle < IDLE_BEFORE_PROOF {
+        let busy = self.in_flight.is_some() || idle < IDLE_BEFORE_PROOF;
+        if busy || !self.log.has_room(RaftLog::group_bytes(None, &[])) {
             return Ok(());
         }
         if let Some(group) = self.log.proof_group()? {

@@ -50,8 +50,8 @@ impl<H: Host> Engine<H> {
         if let Err(rejected) = self.admit(&command) {
             return host.answer(reply, Err(rejected));
         }
-        if !self.machine.has_space(&command) {
-            self.raise_no_space("the backend quota is used up", host);
+        if let Some(why) = self.want_of_space(&command) {
+            self.raise_no_space(why, host);
             return self.refuse_for_space(reply, host);
         }
         let request_id = self.proposals.next_id(self.node.term());
@@ -93,6 +93,16 @@ impl<H: Host> Engine<H> {
         Ok(())
     }
 
+    /// Why there is no space for a command.
+    fn want_of_space(&self, command: &Command) -> Option<&'static str> {
+        let takes_space = storage::apply::space::cost_bytes(command) > 0;
+        if takes_space && self.room.is_short(&self.log) {
+            return Some("the disk has no space for the next segment of the log");
+        }
+        let fits = self.machine.has_space(command);
+        (!fits).then_some("the backend quota is used up")
+    }
+
     /// Has the alarm raised, unless it is or is about to be.
     fn raise_no_space(&mut self, why: &str, host: &mut H) {
         let member = self.member;
@@ -104,7 +114,10 @@ impl<H: Host> Engine<H> {
         if raised || self.proposals.alarm_is_pending() {
             return;
         }
-        tracing::warn!(why, "raising alarm NOSPACE: compact, then disarm the alarm");
+        tracing::warn!(
+            why,
+            "raising alarm NOSPACE: make space, then disarm the alarm"
+        );
         let alarm = Alarm::NoSpace;
         let command = Command::Alarm {
             activate: true,

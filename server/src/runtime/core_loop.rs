@@ -157,7 +157,7 @@ impl Core {
                     Done::Checkpoint(manifest) => {
                         or_die(engine.checkpoint_done(*manifest));
                     }
-                    Done::Spare(spare) => engine.spare_ready(spare),
+                    Done::Spare(made) => or_die(engine.spare_ready(made, shell)),
                 },
                 _ = lease_scan.tick() => engine.expire_leases(shell),
                 _ = self.requests.recv_many(&mut batch, REQUESTS_PER_TURN) => {

@@ -1,9 +1,8 @@
-//! The life of segments: opened at boot and at a roll, sealed, released, retired,
-//! recycled as spares.
+//! The life of segments: opened at boot and at a roll, sealed, released, retired.
 //!
-//! Invariants: segment numbers only rise; a segment's header is synced before
-//! its name, its name before its first group; a retired segment and all before
-//! it hold nothing that replay needs. Limit: `LogOptions::spares_max` spares.
+//! Invariants: segment numbers only rise; a segment's name is durable before its
+//! first group, its header at the latest with it; a retired segment and all before
+//! it hold nothing that replay needs.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -16,12 +15,12 @@ use crate::planted::{Bug, planted};
 use crate::types::{LogIndex, SegmentNumber, Term};
 use crate::vfs::Vfs;
 
-use super::format::{FIRST_GROUP_OFFSET, SegmentHeader, seed};
+use super::format::{BLOCK, FIRST_GROUP_OFFSET, SegmentHeader, seed};
 use super::reader::LogReader;
 use super::segment::{
     FileName, SegmentFile, SegmentTable, create_filled, remove, rename, sync_directory,
 };
-use super::spare::{Spare, SpareFile, SpareJob, Work};
+use super::spare::{NextSegment, SpareFile};
 use super::writer::Slot;
 use super::{GroupNumber, HardState, LogOptions, RaftLog, SegmentInfo};
 
@@ -92,6 +91,9 @@ impl RaftLog {
             slots: start.slots,
             pending: VecDeque::new(),
             spares,
+            next: None,
+            wanted_bytes: 0,
+            opened_by: GroupNumber(0),
             retired: VecDeque::new(),
             next_spare,
             spare_outstanding: Weak::new(),
@@ -157,42 +159,6 @@ impl RaftLog {
         Ok(())
     }
 
-    /// A background job: makes a retired segment's file a spare or removes it,
-    /// or prepares a new one when none is ready. One job at a time.
-    pub fn spare_job(&mut self) -> Option<SpareJob> {
-        if self.spare_outstanding.strong_count() > 0 {
-            return None;
-        }
-        let wanted = self.spares.len() < self.options.spares_max;
-        let work = match self.retired.pop_front() {
-            Some(number) if wanted => Work::Recycle(number),
-            Some(number) => Work::Remove(number),
-            None if self.spares.is_empty() && wanted => Work::Create,
-            None => return None,
-        };
-        let outstanding = Arc::new(());
-        self.spare_outstanding = Arc::downgrade(&outstanding);
-        let number = self.next_spare;
-        self.next_spare += 1;
-        Some(SpareJob {
-            vfs: Arc::clone(&self.vfs),
-            directory: self.directory.clone(),
-            work,
-            number,
-            length: self.options.segment_bytes,
-            outstanding,
-        })
-    }
-
-    /// Takes what a job made.
-    pub fn add_spare(&mut self, spare: Spare) {
-        self.spares.extend(spare.file);
-        assert!(
-            self.spares.len() <= self.options.spares_max.max(1),
-            "one job at a time"
-        );
-    }
-
     /// The active segment's file and where in it the next group goes, for a flush
     /// back end that tries itself with a block of zeros: it is void to the log.
     /// `None` when the segment is no file of the operating system, or is full.
@@ -212,17 +178,14 @@ impl RaftLog {
         }
     }
 
-    /// Seals the active segment and opens the next, with room for `size` bytes.
-    pub(super) fn roll(&mut self, size: u64) -> Result<(), Fatal> {
+    /// Seals the active segment and goes on in the next, with room for `size` bytes:
+    /// the prepared one, whose header is to be written with its first group; else one
+    /// that is made here and now, header and name durable.
+    pub(super) fn roll(&mut self, size: u64) -> Result<Option<Box<[u8; BLOCK]>>, Fatal> {
         let needed = FIRST_GROUP_OFFSET + size;
         assert!(needed < u64::from(u32::MAX), "a place is 32 bits wide");
-        let number = SegmentNumber(
-            self.active_number
-                .0
-                .checked_add(1)
-                .expect("4 billion rolls"),
-        );
-        let header = SegmentHeader {
+        let number = self.next_number();
+        let mut header = SegmentHeader {
             number,
             salt: self.salt,
             recycled: false,
@@ -237,9 +200,46 @@ impl RaftLog {
                 self.hard_state
             },
         };
+        let next = self.next.take().filter(|next| next.spare.length >= needed);
+        let (opened, block) = if let Some(NextSegment { number, spare }) = next {
+            assert_eq!(number, header.number, "the next segment is prepared");
+            header.recycled = spare.recycled;
+            self.opened_by = self.next_group;
+            let segment = SegmentFile {
+                path: spare.path,
+                file: spare.file,
+                seed: seed(self.salt, number),
+            };
+            let block = Box::new(header.encode());
+            ((Arc::new(segment), spare.length), Some(block))
+        } else {
+            (self.make_segment(header, needed)?, None)
+        };
+        let sealed = self.segments.get_mut(&self.active_number);
+        sealed.expect("the active segment is listed").sealed = true;
+        self.activate(number, opened);
+        self.wanted_bytes = 0;
+        Ok(block)
+    }
+
+    /// The way of those who do not ask `has_room` first.
+    fn make_segment(
+        &mut self,
+        header: SegmentHeader,
+        needed: u64,
+    ) -> Result<(Arc<SegmentFile>, u64), Fatal> {
+        assert!(
+            self.spare_outstanding.strong_count() == 0,
+            "a job under way may be giving a file the name of this segment"
+        );
+        assert!(
+            self.flushed >= self.opened_by,
+            "a header that lasts must not come before the one that it follows"
+        );
+        self.opened_by = GroupNumber(0);
         let fitting = self.spares.iter().position(|spare| spare.length >= needed);
         let spare = fitting.map(|at| self.spares.swap_remove(at));
-        let opened = open_segment(
+        open_segment(
             &*self.vfs,
             &self.directory,
             header,
@@ -247,11 +247,7 @@ impl RaftLog {
             self.options.first_segment_bytes.max(needed),
             &mut self.next_spare,
         )
-        .inspect_err(|_| self.failed.store(true, Ordering::SeqCst))?;
-        let sealed = self.segments.get_mut(&self.active_number);
-        sealed.expect("the active segment is listed").sealed = true;
-        self.activate(number, opened);
-        Ok(())
+        .inspect_err(|_| self.failed.store(true, Ordering::SeqCst))
     }
 
     fn activate(&mut self, number: SegmentNumber, opened: (Arc<SegmentFile>, u64)) {

@@ -35,7 +35,7 @@ use crate::types::{LogIndex, MemberId, SegmentNumber, Term};
 pub use group::GroupWrite;
 pub use prepared::Prepared;
 pub use reader::LogReader;
-pub use spare::{Spare, SpareJob};
+pub use spare::{Spare, SpareJob, Unprepared};
 pub use verify::{Verified, verify};
 pub use writer::RaftLog;
 
@@ -87,7 +87,7 @@ pub struct LogOptions {
     /// Size of a segment made while someone waits (first start, roll without a
     /// spare), bytes, a multiple of 4096.
     pub first_segment_bytes: u64,
-    /// Spares kept ready.
+    /// Spares kept ready, the prepared next segment included.
     pub spares_max: usize,
     /// Any number that differs between members; mixed into every checksum of a
     /// log created now, so that a foreign segment never verifies. An existing

@@ -108,6 +108,7 @@ fn recover(
         .next_back()
         .expect("a log has a segment");
     let (newest, salt) = (newest.header.number, newest.header.salt);
+    let newest = found.void.as_ref().map_or(newest, |void| void.number);
     let proven = found.segments.values().map(|c| c.header.synced).max();
     let table = Arc::<SegmentTable>::default();
     let mut infos = outcome.infos;
@@ -174,13 +175,20 @@ fn recover(
 }
 
 /// Writes the last group again over itself and syncs it: a kill may have left it
-/// in the page cache alone, or a failed sync may have dropped it there.
+/// in the page cache alone, or a failed sync may have dropped it there. So for the
+/// header of its segment when it is the first one.
 fn rewrite(vfs: &dyn Vfs, group: &LastGroup) -> Result<(), Fatal> {
     let file = vfs
         .open(&group.path, OpenMode::ReadWrite)
         .map_err(|source| Fatal::io("open", &group.path, source))?;
-    file.write_all_at(&group.bytes, group.offset)
-        .map_err(|source| Fatal::io("write", &group.path, source))?;
+    let write = |bytes: &[u8], offset| {
+        file.write_all_at(bytes, offset)
+            .map_err(|source| Fatal::io("write", &group.path, source))
+    };
+    if let Some(header) = &group.opening {
+        write(&header.encode(), 0)?;
+    }
+    write(&group.bytes, group.offset)?;
     file.sync_data()
         .map_err(|source| Fatal::io("sync", &group.path, source))
 }

@@ -18,7 +18,7 @@ use crate::vfs::Vfs;
 use super::format::{BLOCK, FIRST_GROUP_OFFSET, GROUP_HEADER_BYTES, GroupHeader, seed};
 use super::lifecycle::Start;
 use super::prepared::Prepared;
-use super::scan::{Candidate, Found, clear, scan};
+use super::scan::{Candidate, Found, Void, clear, scan};
 use super::segment::sync_directory;
 use super::walk::{Stop, Walk, Window};
 use super::{GroupNumber, HardState, LogOptions, RaftLog, Recovered, SegmentInfo, TornTail};
@@ -171,7 +171,7 @@ pub(super) fn walk_all(
         let Some(stop) = stop else { continue };
         let tail = Tail {
             candidate,
-            stop: &stop,
+            stop,
             last_group: outcome.walk.last_group,
         };
         let last_before_gap = successor.is_some() && link.is_none();
@@ -193,7 +193,34 @@ pub(super) fn walk_all(
         }
         break;
     }
+    if let Some(void) = &found.void {
+        let begun = check_void(vfs, void, first.header.salt, &outcome.walk)?;
+        let torn = (void.begun || begun).then(|| TornTail {
+            path: void.path.clone(),
+            offset: 0,
+        });
+        outcome.torn_tail = outcome.torn_tail.or(torn);
+    }
     Ok(outcome)
+}
+
+/// A segment without a header was never synced, unless a group other than its first
+/// lies in it: that one was written after the flush of header and first group. True
+/// when the first group is there.
+fn check_void(vfs: &dyn Vfs, void: &Void, salt: u64, walk: &Walk) -> Result<bool, Fatal> {
+    let mut window = Window::open(vfs, &void.path, true)?;
+    let end = window.length;
+    let segment = (seed(salt, void.number), void.number);
+    let mut from = FIRST_GROUP_OFFSET;
+    while let Some((offset, header)) = find_group(segment, &mut window, from, end)? {
+        let follows = header.number.0 == walk.last_group.0 + 1 && header.chain == walk.chain;
+        if offset > FIRST_GROUP_OFFSET || !follows {
+            let detail = format!("{}, but a later group lies at offset {offset}", void.defect);
+            return Err(Fatal::corruption(&void.path, 0, detail));
+        }
+        from = offset + BLOCK as u64;
+    }
+    Ok(from > FIRST_GROUP_OFFSET)
 }
 
 /// Steps into a segment: either it continues the one before, or what lies
@@ -231,10 +258,19 @@ fn enter(
     Ok(())
 }
 
+impl Candidate {
+    fn seed(&self) -> (u32, SegmentNumber) {
+        (
+            seed(self.header.salt, self.header.number),
+            self.header.number,
+        )
+    }
+}
+
 /// A place where the log may end.
 struct Tail<'a> {
     candidate: &'a Candidate,
-    stop: &'a Stop,
+    stop: Stop,
     last_group: GroupNumber,
 }
 
@@ -256,8 +292,8 @@ impl Tail<'_> {
     }
 
     fn check_rest(&self, window: &mut Window, end: u64) -> Result<(), Fatal> {
-        match find_group(self.candidate, window, self.stop.resume, end)? {
-            Some(offset) => self.refuse(&format!("a later group lies at offset {offset}")),
+        match find_group(self.candidate.seed(), window, self.stop.resume, end)? {
+            Some((offset, _)) => self.refuse(&format!("a later group lies at offset {offset}")),
             None => Ok(()),
         }
     }
@@ -265,8 +301,8 @@ impl Tail<'_> {
     fn check_segment(&self, vfs: &dyn Vfs, later: &Candidate) -> Result<(), Fatal> {
         let mut window = Window::open(vfs, &later.path, true)?;
         let end = window.length;
-        match find_group(later, &mut window, FIRST_GROUP_OFFSET, end)? {
-            Some(offset) => {
+        match find_group(later.seed(), &mut window, FIRST_GROUP_OFFSET, end)? {
+            Some((offset, _)) => {
                 let path = later.path.display();
                 self.refuse(&format!("a later group lies in {path} at offset {offset}"))
             }
@@ -289,21 +325,20 @@ impl Tail<'_> {
     }
 }
 
-/// The offset of the first whole group header of this segment from `from` on.
+/// The first whole group header of this segment from `from` on, and its offset.
 fn find_group(
-    candidate: &Candidate,
+    (seed, number): (u32, SegmentNumber),
     window: &mut Window,
     from: u64,
     end: u64,
-) -> Result<Option<u64>, Fatal> {
-    let seed = seed(candidate.header.salt, candidate.header.number);
+) -> Result<Option<(u64, GroupHeader)>, Fatal> {
     let mut offset = from;
     while offset < end {
         let Some(block) = window.get(offset, GROUP_HEADER_BYTES as u64)? else {
             return Ok(None);
         };
-        if GroupHeader::decode(seed, candidate.header.number, offset, block).is_some() {
-            return Ok(Some(offset));
+        if let Some(header) = GroupHeader::decode(seed, number, offset, block) {
+            return Ok(Some((offset, header)));
         }
         offset += BLOCK as u64;
     }

@@ -11,7 +11,7 @@ use crate::vfs::{OpenMode, Vfs};
 
 use super::LogOptions;
 use super::format::{BLOCK, BadHeader, FORMAT_VERSION, SegmentHeader};
-use super::segment::{FileName, remove, sync_directory};
+use super::segment::{FileName, remove, rename, sync_directory};
 use super::spare::SpareFile;
 
 /// A segment file before it is read.
@@ -21,10 +21,23 @@ pub(super) struct Candidate {
     pub path: PathBuf,
 }
 
+/// The newest segment, when it has no whole header: it was prepared, and perhaps its
+/// header and first group were being written, in one write.
+#[derive(Debug)]
+pub(super) struct Void {
+    pub number: SegmentNumber,
+    pub path: PathBuf,
+    /// Bytes lie where a header and a first group would begin.
+    pub begun: bool,
+    /// What is wrong with the header, for when it must have been durable.
+    pub defect: &'static str,
+}
+
 /// What lies in the log's directory.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub segments: BTreeMap<SegmentNumber, Candidate>,
+    pub void: Option<Void>,
     pub spares: Vec<(u32, PathBuf)>,
     pub fillings: Vec<PathBuf>,
     /// Empty segments that a later header jumped over.
@@ -38,13 +51,18 @@ pub(super) fn scan(vfs: &dyn Vfs, directory: &Path) -> Result<Found, Fatal> {
         .list(directory)
         .map_err(|source| Fatal::io("list", directory, source))?;
     let mut found = Found::default();
+    let mut without_header = BTreeMap::new();
     for name in names {
         let path = directory.join(&name);
         match FileName::parse(&name) {
-            Some(FileName::Segment(number)) => {
-                let header = read_header(vfs, &path, number)?;
-                found.segments.insert(number, Candidate { header, path });
-            }
+            Some(FileName::Segment(number)) => match read_header(vfs, &path, number)? {
+                Ok(header) => {
+                    found.segments.insert(number, Candidate { header, path });
+                }
+                Err(void) => {
+                    without_header.insert(number, void);
+                }
+            },
             Some(FileName::Spare(number)) => {
                 found.next_spare = found.next_spare.max(number + 1);
                 found.spares.push((number, path));
@@ -56,7 +74,8 @@ pub(super) fn scan(vfs: &dyn Vfs, directory: &Path) -> Result<Found, Fatal> {
             None => {}
         }
     }
-    drop_jumped(&mut found);
+    drop_jumped(&mut found, &mut without_header);
+    found.void = only_the_newest(&found, without_header)?;
     let mut salt = None;
     for candidate in found.segments.values() {
         if *salt.get_or_insert(candidate.header.salt) != candidate.header.salt {
@@ -67,8 +86,24 @@ pub(super) fn scan(vfs: &dyn Vfs, directory: &Path) -> Result<Found, Fatal> {
     Ok(found)
 }
 
-/// A boot that finds its last segment empty links the next one past it.
-fn drop_jumped(found: &mut Found) {
+/// A segment without a header is void only behind all others: theirs were durable
+/// before it was prepared.
+fn only_the_newest(
+    found: &Found,
+    without_header: BTreeMap<SegmentNumber, Void>,
+) -> Result<Option<Void>, Fatal> {
+    let newest = found.segments.keys().next_back();
+    let mut all = without_header.into_values();
+    match (all.next(), all.next()) {
+        (Some(void), None) if newest.is_some_and(|newest| *newest < void.number) => Ok(Some(void)),
+        (Some(damaged), _) => Err(Fatal::corruption(&damaged.path, 0, damaged.defect)),
+        (None, _) => Ok(None),
+    }
+}
+
+/// A boot that finds its last segment empty links the next one past it; then it may
+/// have lost its header as well, which perhaps was in memory alone.
+fn drop_jumped(found: &mut Found, without_header: &mut BTreeMap<SegmentNumber, Void>) {
     let links: Vec<_> = found
         .segments
         .values()
@@ -77,38 +112,43 @@ fn drop_jumped(found: &mut Found) {
     for (previous, number) in links {
         // Without a link it is the first one that ever held a group.
         let previous = previous.map_or(SegmentNumber(0), |(previous, _)| previous);
-        let jumped: Vec<_> = found
-            .segments
-            .keys()
-            .copied()
-            .filter(|n| *n > previous && *n < number)
-            .collect();
-        for number in jumped {
-            found
-                .stale
-                .extend(found.segments.remove(&number).map(|c| c.path));
-        }
+        let jumped = |n: &SegmentNumber| *n > previous && *n < number;
+        let whole = found.segments.extract_if(.., |n, _| jumped(n));
+        found
+            .stale
+            .extend(whole.map(|(_, candidate)| candidate.path));
+        let void = without_header.extract_if(.., |n, _| jumped(n));
+        found.stale.extend(void.map(|(_, void)| void.path));
     }
 }
 
-fn read_header(vfs: &dyn Vfs, path: &Path, number: SegmentNumber) -> Result<SegmentHeader, Fatal> {
+/// The header of a segment, or what stands in its place.
+fn read_header(
+    vfs: &dyn Vfs,
+    path: &Path,
+    number: SegmentNumber,
+) -> Result<Result<SegmentHeader, Void>, Fatal> {
     let file = vfs
         .open(path, OpenMode::Read)
         .map_err(|source| Fatal::io("open", path, source))?;
+    let void = |begun, defect| {
+        Ok(Err(Void {
+            number,
+            path: path.to_path_buf(),
+            begun,
+            defect,
+        }))
+    };
     let mut block = [0; BLOCK];
     match file.read_exact_at(&mut block, 0) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            return Err(Fatal::corruption(
-                path,
-                0,
-                "the file ends within its header",
-            ));
+            return void(true, "the file ends within its header");
         }
         Err(source) => return Err(Fatal::io("read", path, source)),
     }
     match SegmentHeader::decode(&block) {
-        Ok(header) if header.number == number => Ok(header),
+        Ok(header) if header.number == number => Ok(Ok(header)),
         Ok(header) => Err(Fatal::corruption(
             path,
             16,
@@ -121,12 +161,11 @@ fn read_header(vfs: &dyn Vfs, path: &Path, number: SegmentNumber) -> Result<Segm
                  start the release that wrote it"
             ),
         )),
-        Err(BadHeader::NotOurs) => Err(Fatal::corruption(path, 0, "no segment header")),
-        Err(BadHeader::Damaged) => Err(Fatal::corruption(
-            path,
-            0,
-            "the segment header fails its checksum",
-        )),
+        Err(BadHeader::NotOurs) => {
+            let begun = block.iter().any(|byte| *byte != 0);
+            void(begun, "no segment header")
+        }
+        Err(BadHeader::Damaged) => void(true, "the segment header fails its checksum"),
     }
 }
 
@@ -140,6 +179,19 @@ pub(super) fn clear(
     let mut removed = !found.fillings.is_empty() || !found.stale.is_empty();
     for path in found.fillings.drain(..).chain(found.stale.drain(..)) {
         remove(vfs, &path)?;
+    }
+    if let Some(void) = found.void.take() {
+        removed = true;
+        if void.begun {
+            // A group in it would verify again under the same number.
+            remove(vfs, &void.path)?;
+        } else {
+            let number = found.next_spare;
+            found.next_spare += 1;
+            let path = FileName::Spare(number).path(directory);
+            rename(vfs, &void.path, &path)?;
+            found.spares.push((number, path));
+        }
     }
     let mut spares = Vec::new();
     for (_, path) in found.spares.drain(..) {

@@ -79,6 +79,8 @@ pub(super) struct LastGroup {
     pub path: PathBuf,
     pub offset: u64,
     pub bytes: Bytes,
+    /// The header of its segment, when it was written with this group.
+    pub opening: Option<SegmentHeader>,
 }
 
 /// The state of a walk over the groups, in order.
@@ -232,6 +234,7 @@ impl Walk {
             path: candidate.path.clone(),
             offset,
             bytes: group,
+            opening: (offset == FIRST_GROUP_OFFSET).then(|| candidate.header.clone()),
         });
         Ok(())
     }

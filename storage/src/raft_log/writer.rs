@@ -25,7 +25,7 @@ use super::format::{
 };
 use super::group::{GroupWrite, refuse_after_failure};
 use super::segment::{SegmentFile, SegmentTable};
-use super::spare::SpareFile;
+use super::spare::{NextSegment, SpareFile, Urgency};
 use super::{DataPlace, EntryKind, GroupNumber, HardState, LogEntry, LogOptions, SegmentInfo};
 
 /// A buffer larger than this is given back to the allocator after its flush.
@@ -45,6 +45,11 @@ pub(super) struct PendingGroup {
     pub(super) segment: SegmentNumber,
     offset: u64,
     buffer: Arc<AlignedBuffer>,
+}
+
+fn records_bytes(hard_state: Option<HardState>, entries: &[LogEntry]) -> usize {
+    let records: usize = entries.iter().map(|e| record_bytes(e.data.len())).sum();
+    records + hard_state.map_or(0, |_| hard_state_bytes())
 }
 
 /// The log of one member. See the module.
@@ -76,10 +81,16 @@ pub struct RaftLog {
     pub(super) slots: VecDeque<Slot>,
     pub(super) pending: VecDeque<PendingGroup>,
     pub(super) spares: Vec<SpareFile>,
+    /// The segment after the active one, once it is prepared.
+    pub(super) next: Option<NextSegment>,
+    /// The length of a segment that someone waits for; 0 for nobody.
+    pub(super) wanted_bytes: u64,
+    /// The group that carries the active segment's header; 0 where that was durable before.
+    pub(super) opened_by: GroupNumber,
     /// Forgotten segments whose files still bear their names.
     pub(super) retired: VecDeque<SegmentNumber>,
     pub(super) next_spare: u32,
-    pub(super) spare_outstanding: Weak<()>,
+    pub(super) spare_outstanding: Weak<Urgency>,
     pub(super) idle_buffers: Vec<AlignedBuffer>,
     pub(super) failed: Arc<AtomicBool>,
 }
@@ -103,15 +114,23 @@ impl RaftLog {
         self.slot(index).map(|slot| slot.term)
     }
 
-    /// Encodes one flush group. No I/O besides a roll to the next segment. An
-    /// entry whose index is not above the last one replaces the suffix.
+    /// Bytes that a group of these takes in the log.
+    #[must_use]
+    pub fn group_bytes(hard_state: Option<HardState>, entries: &[LogEntry]) -> u64 {
+        padded(records_bytes(hard_state, entries) as u64)
+    }
+
+    /// Encodes one flush group. No I/O where [`RaftLog::has_room`] says so, else the
+    /// next segment is made here. An entry whose index is not above the last one
+    /// replaces the suffix.
     ///
     /// # Errors
-    /// `Io` when a roll fails or an earlier write failed: ends the process.
+    /// `Io` when a segment cannot be made or an earlier write failed: ends the process.
     ///
     /// # Panics
     /// When the group is empty, too large or not contiguous, or when the hard
-    /// state goes backward: a broken invariant of the caller.
+    /// state goes backward; when a segment has to be made here while a job is under
+    /// way or a header is not flushed: a broken invariant of the caller.
     pub fn append(
         &mut self,
         hard_state: Option<HardState>,
@@ -250,20 +269,27 @@ impl RaftLog {
             self.pending.len() < PENDING_GROUPS_MAX,
             "groups are flushed"
         );
-        let records: usize = entries.iter().map(|e| record_bytes(e.data.len())).sum();
-        let records = records + hard_state.map_or(0, |_| hard_state_bytes());
+        let records = records_bytes(hard_state, entries);
         let size = padded(records as u64);
         assert!(
             size <= GROUP_BYTES_MAX,
             "a group has at most {GROUP_BYTES_MAX} bytes"
         );
-        if self.position + size > self.capacity {
-            self.roll(size)?;
-        }
+        let opening = if self.position + size > self.capacity {
+            self.roll(size)?
+        } else {
+            None
+        };
+        let lead = opening.as_ref().map_or(0, |block| block.len());
         let offset = u32::try_from(self.position).expect("a segment is below 4 GiB");
+        let size = usize::try_from(size).expect("bounded by GROUP_BYTES_MAX");
         let mut buffer = self.idle_buffers.pop().unwrap_or_default();
-        buffer.reset(usize::try_from(size).expect("bounded by GROUP_BYTES_MAX"));
+        buffer.reset(lead + size);
+        if let Some(block) = &opening {
+            buffer.extend(&block[..]);
+        }
         self.encode(&mut buffer, offset, hard_state, entries);
+        buffer.fill_to(lead + size);
         let header = GroupHeader {
             number: self.next_group,
             length: u32::try_from(records).expect("bounded by GROUP_BYTES_MAX"),
@@ -278,22 +304,32 @@ impl RaftLog {
             records: u32::try_from(entries.len() + usize::from(hard_state.is_some()))
                 .expect("each record has at least 32 bytes"),
         };
-        self.chain = header.seal(self.active.seed, buffer.as_mut_slice());
-        Ok(self.enqueue(buffer, entries.last().map(|e| (e.index, e.term))))
+        let group = buffer.as_mut_slice().get_mut(lead..);
+        let group = group.expect("the group follows the segment's header");
+        self.chain = header.seal(self.active.seed, group);
+        let group = self.enqueue(buffer, lead, entries.last().map(|e| (e.index, e.term)));
+        self.hurry();
+        Ok(group)
     }
 
-    /// Numbers the encoded group and advances behind it.
-    fn enqueue(&mut self, buffer: AlignedBuffer, last: Option<(LogIndex, Term)>) -> GroupWrite {
+    /// Numbers the encoded group and advances behind it; `lead` bytes of the segment's
+    /// header stand before it.
+    fn enqueue(
+        &mut self,
+        buffer: AlignedBuffer,
+        lead: usize,
+        last: Option<(LogIndex, Term)>,
+    ) -> GroupWrite {
         let buffer = Arc::new(buffer);
         let group = GroupWrite {
             number: self.next_group,
             last,
             segment: Arc::clone(&self.active),
-            offset: self.position,
+            offset: self.position - lead as u64,
             buffer: Arc::clone(&buffer),
             failed: Arc::clone(&self.failed),
         };
-        self.position += buffer.as_slice().len() as u64;
+        self.position = group.offset + buffer.as_slice().len() as u64;
         assert!(
             self.position <= self.capacity,
             "a group lies within its segment"
@@ -312,7 +348,7 @@ impl RaftLog {
         group
     }
 
-    /// Writes the records behind room for the header, and notes where entries lie.
+    /// Appends room for the group's header and the records, and notes where entries lie.
     fn encode(
         &mut self,
         buffer: &mut AlignedBuffer,
@@ -320,14 +356,8 @@ impl RaftLog {
         hard_state: Option<HardState>,
         entries: &[LogEntry],
     ) {
-        let size = padded(
-            (entries
-                .iter()
-                .map(|e| record_bytes(e.data.len()))
-                .sum::<usize>()
-                + hard_state.map_or(0, |_| hard_state_bytes())) as u64,
-        );
-        buffer.fill_to(GROUP_HEADER_BYTES);
+        let lead = buffer.as_slice().len();
+        buffer.fill_to(lead + GROUP_HEADER_BYTES);
         if let Some(state) = hard_state {
             buffer.extend(&hard_state_record(self.active.seed, state));
             self.hard_state = state;
@@ -344,7 +374,8 @@ impl RaftLog {
             buffer.extend(&head);
             buffer.extend(&entry.data);
             buffer.fill_to(start + record_bytes(entry.data.len()));
-            let at = u32::try_from(start + RECORD_HEADER_BYTES).expect("bounded");
+            let at = start - lead + RECORD_HEADER_BYTES;
+            let at = u32::try_from(at).expect("bounded");
             let place = DataPlace {
                 segment: self.active_number,
                 offset: offset.checked_add(at).expect("a segment is below 4 GiB"),
@@ -352,7 +383,6 @@ impl RaftLog {
             };
             self.note_entry(entry, place);
         }
-        buffer.fill_to(usize::try_from(size).expect("bounded by GROUP_BYTES_MAX"));
     }
 
     fn note_entry(&mut self, entry: &LogEntry, place: DataPlace) {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub mod aligned;
 pub mod real;
 pub mod sim;
+mod space;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,17 @@ pub trait VfsFile: Debug + Send + Sync {
     /// True for an empty file.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
+    }
+    /// Takes the space for `length` bytes, extending the file with zeros: later writes
+    /// there never lack it. False where the file system cannot; `StorageFull` when
+    /// there is not so much. Nothing is durable by it.
+    fn allocate(&self, length: u64) -> io::Result<bool> {
+        self.set_len(length).map(|()| true)
+    }
+    /// Has written bytes on their way to the disk, so that a later sync is short.
+    /// Nothing is durable by it.
+    fn write_back(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Ok(())
     }
     /// Cuts or extends (with zeros) the file.
     fn set_len(&self, length: u64) -> io::Result<()>;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::aligned::{AlignedBuffer, BLOCK_BYTES};
-use super::{OpenMode, Vfs, VfsFile};
+use super::{OpenMode, Vfs, VfsFile, space};
 
 /// Bounce buffer of one direct read: large enough that the call costs nothing
 /// beside the transfer.
@@ -40,6 +40,12 @@ impl VfsFile for RealFile {
     }
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+    fn allocate(&self, length: u64) -> io::Result<bool> {
+        space::allocate(&self.0, length)
+    }
+    fn write_back(&self, offset: u64, length: u64) -> io::Result<()> {
+        space::write_back(&self.0, offset, length)
     }
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.0.set_len(length)

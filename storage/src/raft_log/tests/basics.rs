@@ -180,7 +180,7 @@ fn retired_segments_become_spares_and_their_bytes_never_pass_as_new() {
         }
         while let Some(job) = log.spare_job() {
             assert!(log.spare_job().is_none(), "one job at a time");
-            let spare = job.perform().unwrap();
+            let spare = job.perform(&mut || ()).unwrap();
             recycled += usize::from(spare.file.as_ref().is_some_and(|f| f.recycled));
             log.add_spare(spare);
         }
