@@ -22,9 +22,12 @@ use crate::engine::{
 use crate::metrics::{Metrics, Operation};
 use crate::watch::Hub;
 
-/// See the head of the file.
+/// See the head of the file. One count of references, since every call clones it.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub struct Handle(Arc<Ends>);
+
+#[derive(Debug)]
+struct Ends {
     requests: mpsc::Sender<Request>,
     view: Arc<View>,
     hub: Arc<Hub>,
@@ -45,7 +48,7 @@ impl Handle {
         metrics: Arc<Metrics>,
     ) -> Handle {
         let request_timeout = REQUEST_TIMEOUT_BASE + 2 * election_timeout;
-        Handle {
+        Handle(Arc::new(Ends {
             requests,
             view,
             hub,
@@ -53,42 +56,42 @@ impl Handle {
             stop,
             request_timeout,
             metrics,
-        }
+        }))
     }
 
     /// The published numbers.
     #[must_use]
     pub fn view(&self) -> &Arc<View> {
-        &self.view
+        &self.0.view
     }
 
     /// The watch hub.
     #[must_use]
     pub fn hub(&self) -> &Arc<Hub> {
-        &self.hub
+        &self.0.hub
     }
 
     /// Reads values that are not in memory.
     #[must_use]
     pub fn values(&self) -> &Values {
-        &self.values
+        &self.0.values
     }
 
     /// What is counted and timed.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
+        &self.0.metrics
     }
 
     /// How long an answer may take (contract 8).
     #[must_use]
     pub fn request_timeout(&self) -> Duration {
-        self.request_timeout
+        self.0.request_timeout
     }
 
     /// Completes when the member stops.
     pub async fn stopped(&self) {
-        let mut stop = self.stop.clone();
+        let mut stop = self.0.stop.clone();
         // An error means that the core loop is gone, which is a stop as well.
         drop(stop.wait_for(|stop| *stop).await);
     }
@@ -105,7 +108,7 @@ impl Handle {
         let success = matches!(answer, Ok(_) | Err(Rejected::Refusal(_)));
         self.timed(operation, success, began);
         if matches!(answer, Err(Rejected::NoLeader | Rejected::TimedOut)) {
-            self.metrics.member.proposals_failed.increment();
+            self.0.metrics.member.proposals_failed.increment();
         }
         answer
     }
@@ -121,14 +124,14 @@ impl Handle {
             linearizable,
             reply,
         };
-        let answer = self.ask(request).await;
+        let answer = self.exchange(request).await;
         self.timed(Operation::ReadonlyTxn, answer.is_ok(), began);
         answer
     }
 
     /// Times a request that began then.
     pub fn timed(&self, operation: Operation, success: bool, began: Instant) {
-        let duration = self.metrics.request_durations.of(operation, success);
+        let duration = self.0.metrics.request_durations.of(operation, success);
         duration.observe_seconds(began.elapsed());
     }
 
@@ -142,7 +145,7 @@ impl Handle {
         linearizable: bool,
         first_slice: usize,
     ) -> Result<OpenedRead, Rejected> {
-        self.ask(|reply| Request::OpenRead {
+        self.exchange(|reply| Request::OpenRead {
             range,
             linearizable,
             first_slice,
@@ -162,7 +165,7 @@ impl Handle {
         limit: usize,
     ) -> Result<ReadSlice, Rejected> {
         let pin = pin.clone();
-        self.ask(|reply| Request::ReadSlice {
+        self.exchange(|reply| Request::ReadSlice {
             bounds,
             pin,
             limit,
@@ -183,7 +186,7 @@ impl Handle {
         projection: Projection,
     ) -> Result<Measured, Rejected> {
         let pin = pin.clone();
-        self.ask(|reply| Request::MeasureSlice {
+        self.exchange(|reply| Request::MeasureSlice {
             bounds,
             pin,
             limit,
@@ -199,7 +202,7 @@ impl Handle {
     /// `Compacted` once the pin was revoked.
     pub async fn count_slice(&self, bounds: Bounds, pin: &Pin) -> Result<CountSlice, Rejected> {
         let pin = pin.clone();
-        self.ask(|reply| Request::CountSlice { bounds, pin, reply })
+        self.exchange(|reply| Request::CountSlice { bounds, pin, reply })
             .await
     }
 
@@ -219,7 +222,7 @@ impl Handle {
             remaining,
         };
         // Only a stopping member does not take it; then it is of no use.
-        self.requests.send(request).await.unwrap_or(());
+        self.0.requests.send(request).await.unwrap_or(());
     }
 
     /// Completes at a linearizable point.
@@ -310,7 +313,7 @@ impl Handle {
         while !walk.walk.is_done() {
             walk = self.hash_kv_slice(walk).await?;
             let records = std::mem::take(&mut walk.records);
-            digest = self.values.digest(digest, records).await;
+            digest = self.0.values.digest(digest, records).await;
         }
         Ok(digest.finish())
     }
@@ -318,7 +321,8 @@ impl Handle {
     /// Keeps the hash of a compaction for later questions.
     pub async fn remember_compaction_hash(&self, result: HashKvResult) {
         // Only a stopping member does not take it; then it is of no use.
-        self.requests
+        self.0
+            .requests
             .send(Request::RememberHash { result })
             .await
             .unwrap_or(());
@@ -394,18 +398,21 @@ impl Handle {
         &self,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, Rejected> {
-        match tokio::time::timeout(self.request_timeout, self.exchange(request)).await {
+        match tokio::time::timeout(self.0.request_timeout, self.exchange(request)).await {
             Ok(answer) => answer,
             Err(_) => Err(Rejected::TimedOut),
         }
     }
 
+    /// Asks for what the loop answers in the turn that takes the question: reads. They need
+    /// no timer, which would not fire either while the loop stands still.
     async fn exchange<T: Debug>(
         &self,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, Rejected> {
         let (reply, answer) = oneshot::channel();
-        self.requests
+        self.0
+            .requests
             .send(request(reply))
             .await
             .map_err(|_| Rejected::Stopped)?;
