@@ -88,7 +88,7 @@ impl<S, B, R> Service<Request<B>> for GrpcFront<S>
 where
     S: Service<Request<CountedRequest<B>>, Response = Response<R>, Error = Infallible>,
     S::Future: Unpin,
-    R: Body<Data = Bytes> + Default + Unpin,
+    R: Body<Data: Slices> + Default + Unpin,
 {
     type Response = Response<CountedResponse<R>>;
     type Error = Infallible;
@@ -198,7 +198,7 @@ pub struct FrontFuture<F> {
 impl<F, R> Future for FrontFuture<F>
 where
     F: Future<Output = Result<Response<R>, Infallible>> + Unpin,
-    R: Body<Data = Bytes> + Default,
+    R: Body + Default,
 {
     type Output = Result<Response<CountedResponse<R>>, Infallible>;
 
@@ -319,14 +319,26 @@ pub struct CountedResponse<B> {
     messages: MessageCount,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for CountedResponse<B> {
-    type Data = Bytes;
+/// Bytes in one or many pieces, to be looked at.
+pub trait Slices {
+    /// Visits them in order.
+    fn each(&self, visit: impl FnMut(&[u8]));
+}
+
+impl Slices for Bytes {
+    fn each(&self, mut visit: impl FnMut(&[u8])) {
+        visit(self);
+    }
+}
+
+impl<B: Body<Data: Slices> + Unpin> Body for CountedResponse<B> {
+    type Data = B::Data;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         let this = &mut *self;
         let Some(call) = &mut this.call else {
@@ -335,7 +347,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for CountedResponse<B> {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    let (messages, bytes) = this.messages.feed(data);
+                    let (mut messages, mut bytes) = (0, 0);
+                    data.each(|piece| {
+                        let counted = this.messages.feed(piece);
+                        (messages, bytes) = (messages + counted.0, bytes + counted.1);
+                    });
                     call.metrics.grpc.at(call.place).sent.add(messages);
                     call.metrics.member.grpc_sent_bytes.add(bytes);
                 } else if let Some(trailers) = frame.trailers_ref() {

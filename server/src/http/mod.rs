@@ -23,7 +23,7 @@ use axum::routing::{MethodRouter, any};
 use http::{HeaderValue, Method};
 
 pub use access::AccessRules;
-pub use grpc::{GrpcFront, MessageCount, grpc_status, is_grpc, unknown_method};
+pub use grpc::{GrpcFront, MessageCount, Slices, grpc_status, is_grpc, unknown_method};
 pub use view::{ActiveAlarm, AlarmKind, BoxFuture, MemberView, RaftView};
 
 use crate::metrics::Metrics;

@@ -8,7 +8,6 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http_body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -105,7 +104,7 @@ impl ListenerGroup {
     pub async fn serve<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> io::Result<()>
     where
         S: Serve<B> + Sync,
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data: Send> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (phase, phases) = watch::channel(Phase::Serving);
@@ -158,7 +157,7 @@ impl Accepting {
     async fn run<S, B>(self, service: S)
     where
         S: Serve<B> + Sync,
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data: Send> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let mut phases = self.phases.clone();
@@ -206,7 +205,7 @@ impl Accepting {
     ) -> impl Future<Output = ()> + Send + use<S, B>
     where
         S: Serve<B> + Sync,
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data: Send> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (tls, plain, options) = (self.tls.clone(), self.plain, self.options);

@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -96,7 +95,7 @@ pub(super) async fn serve<I, S, B>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Serve<B>,
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data: Send> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let remote = peer.remote();

@@ -16,8 +16,8 @@ use tonic::Status;
 use tower::ServiceExt;
 
 use super::grpc::{
-    BodySender, Incoming, MessageStream, deflated, empty_status, frame_message, is_gzip, read_one,
-    read_unary, streaming, unary,
+    AnswerBody, BodySender, Incoming, MessageStream, deflated, empty_status, frame_message,
+    is_gzip, read_one, read_unary, streaming, unary,
 };
 use super::status::invalid;
 use super::{Context, cluster, health, kv, lease, maintenance, range, slow, snapshot};
@@ -107,9 +107,9 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
-    type Response = Response<Body>;
+    type Response = Response<AnswerBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -131,12 +131,13 @@ where
                 Ok(response)
             })
         } else {
-            Box::pin(self.plain.clone().oneshot(request))
+            let answer = self.plain.clone().oneshot(request);
+            Box::pin(async move { Ok(answer.await?.map(AnswerBody::Plain)) })
         }
     }
 }
 
-async fn serve(context: Context, request: Request<Body>) -> Response<Body> {
+async fn serve(context: Context, request: Request<Body>) -> Response<AnswerBody> {
     let (head, body) = request.into_parts();
     let limit = match timeout(&head.headers) {
         Ok(limit) => limit,
@@ -182,7 +183,7 @@ async fn dispatch(
     path: &str,
     incoming: Incoming,
     limit: Option<Duration>,
-) -> Response<Body> {
+) -> Response<AnswerBody> {
     match path {
         "/etcdserverpb.KV/Range" => match read_unary(incoming).await {
             Ok(request) => timed_range(&context, request).await,
@@ -199,7 +200,7 @@ async fn dispatch_rare(
     path: &str,
     incoming: Incoming,
     limit: Option<Duration>,
-) -> Response<Body> {
+) -> Response<AnswerBody> {
     match path {
         "/etcdserverpb.KV/RangeStream" => match read_one(incoming).await {
             Ok(request) => range::range_stream(&context, request).await,
@@ -251,7 +252,7 @@ async fn dispatch_rare(
     }
 }
 
-async fn timed_range(context: &Context, request: pb::RangeRequest) -> Response<Body> {
+async fn timed_range(context: &Context, request: pb::RangeRequest) -> Response<AnswerBody> {
     let began = Instant::now();
     let keys = (request.key.clone(), request.range_end.clone());
     let response = range::unary_range(context, request).await;
@@ -264,7 +265,7 @@ async fn one<'a, M, A, F>(
     context: &'a Context,
     incoming: Incoming,
     function: impl FnOnce(&'a Context, M) -> F,
-) -> Response<Body>
+) -> Response<AnswerBody>
 where
     M: Message + Default + 'static,
     A: Message,
@@ -279,7 +280,7 @@ where
 }
 
 /// A call whose answer is fed by a task of its own, until the client's deadline.
-fn spawned<F>(limit: Option<Duration>, task: impl FnOnce(BodySender) -> F) -> Response<Body>
+fn spawned<F>(limit: Option<Duration>, task: impl FnOnce(BodySender) -> F) -> Response<AnswerBody>
 where
     F: Future<Output = ()> + Send + 'static,
 {

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use http_body::Body as _;
 
+use super::grpc::AnswerBody;
 use super::{Context, METHODS};
 use crate::metrics::{MethodKind, Operation};
 use crate::net::PeerInfo;
@@ -17,7 +17,7 @@ use crate::net::PeerInfo;
 pub(super) fn range_answered(
     context: &Context,
     keys: &(Bytes, Bytes),
-    response: &Response<Body>,
+    response: &Response<AnswerBody>,
     took: Duration,
 ) {
     let success = !response.headers().contains_key("grpc-status");
@@ -48,7 +48,7 @@ pub(super) fn range_answered(
 pub(super) fn log_slow_unary(
     limit: Duration,
     head: &Parts,
-    response: &Response<Body>,
+    response: &Response<AnswerBody>,
     took: Duration,
 ) {
     if took <= limit {

@@ -11,10 +11,12 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
+use super::chunk::Chunk;
+use super::gzip::DeflatedBody;
 use crate::runtime::Rejected;
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -39,7 +41,7 @@ pub struct BodySender {
 
 #[derive(Debug)]
 enum Item {
-    Data(Bytes),
+    Data(Chunk),
     End(Status),
 }
 
@@ -48,8 +50,9 @@ impl BodySender {
     ///
     /// # Errors
     /// [`Closed`] when the client has gone.
-    pub async fn send(&self, data: Bytes) -> Result<(), Closed> {
-        self.frames.send(Item::Data(data)).await.map_err(|_| Closed)
+    pub async fn send(&self, data: impl Into<Chunk>) -> Result<(), Closed> {
+        let item = Item::Data(data.into());
+        self.frames.send(item).await.map_err(|_| Closed)
     }
 
     /// Ends the answer with this status.
@@ -64,22 +67,38 @@ impl BodySender {
     }
 }
 
+/// What a call, or a request for something else on the same port, is answered with.
+#[derive(Debug, Default)]
+pub enum AnswerBody {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// One message and its trailers.
+    Unary(UnaryBody),
+    /// What a producer feeds.
+    Stream(StreamBody),
+    /// Messages compressed on their way out.
+    Deflated(Box<DeflatedBody>),
+    /// Of the plain endpoints.
+    Plain(Body),
+}
+
 /// A streaming answer and the end that feeds it.
 #[must_use]
-pub fn streaming() -> (BodySender, Response<Body>) {
+pub fn streaming() -> (BodySender, Response<AnswerBody>) {
     let (frames, receiver) = mpsc::channel(FRAMES_WAITING_MAX);
     let body = StreamBody {
         frames: receiver,
         ended: false,
     };
-    (BodySender { frames }, response(Body::new(body)))
+    (BodySender { frames }, response(AnswerBody::Stream(body)))
 }
 
 /// The answer of a unary call: the framed message, or a status alone.
 #[must_use]
-pub fn unary(answer: Result<Bytes, Status>) -> Response<Body> {
+pub fn unary(answer: Result<Bytes, Status>) -> Response<AnswerBody> {
     match answer {
-        Ok(data) => response(Body::new(UnaryBody {
+        Ok(data) => response(AnswerBody::Unary(UnaryBody {
             data: Some(data),
             trailers: true,
         })),
@@ -89,13 +108,13 @@ pub fn unary(answer: Result<Bytes, Status>) -> Response<Body> {
 
 /// An answer without a message ("trailers only").
 #[must_use]
-pub fn empty_status(status: Status) -> Response<Body> {
-    let mut response = response(Body::empty());
+pub fn empty_status(status: Status) -> Response<AnswerBody> {
+    let mut response = response(AnswerBody::Empty);
     write_status(&status, response.headers_mut());
     response
 }
 
-fn response(body: Body) -> Response<Body> {
+fn response(body: AnswerBody) -> Response<AnswerBody> {
     let mut response = Response::new(body);
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -130,72 +149,93 @@ fn percent_encoded(message: &str) -> String {
     encoded
 }
 
-fn trailers(status: &Status) -> Frame<Bytes> {
+fn trailers(status: &Status) -> Frame<Chunk> {
     let mut headers = HeaderMap::with_capacity(2);
     write_status(status, &mut headers);
     Frame::trailers(headers)
 }
 
-struct UnaryBody {
+/// One message and its trailers.
+#[derive(Debug)]
+pub struct UnaryBody {
     data: Option<Bytes>,
     trailers: bool,
 }
 
-impl http_body::Body for UnaryBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+impl UnaryBody {
+    fn next(&mut self) -> Option<Frame<Chunk>> {
         if let Some(data) = self.data.take() {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+            return Some(Frame::data(data.into()));
         }
-        if std::mem::take(&mut self.trailers) {
-            return Poll::Ready(Some(Ok(trailers(&Status::new(Code::Ok, "")))));
-        }
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.data.is_none() && !self.trailers
+        let trailing = std::mem::take(&mut self.trailers);
+        trailing.then(|| trailers(&Status::new(Code::Ok, "")))
     }
 }
 
-struct StreamBody {
+/// What a producer feeds.
+#[derive(Debug)]
+pub struct StreamBody {
     frames: mpsc::Receiver<Item>,
     ended: bool,
 }
 
-impl http_body::Body for StreamBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+impl StreamBody {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Frame<Chunk>>> {
         if self.ended {
             return Poll::Ready(None);
         }
         match self.frames.poll_recv(context) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Item::Data(data))) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            Poll::Ready(Some(Item::Data(data))) => Poll::Ready(Some(Frame::data(data))),
             Poll::Ready(Some(Item::End(status))) => {
                 self.ended = true;
-                Poll::Ready(Some(Ok(trailers(&status))))
+                Poll::Ready(Some(trailers(&status)))
             }
             Poll::Ready(None) => {
                 self.ended = true;
                 let status = Status::from(Rejected::Stopped);
-                Poll::Ready(Some(Ok(trailers(&status))))
+                Poll::Ready(Some(trailers(&status)))
+            }
+        }
+    }
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Chunk;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Chunk>, axum::Error>>> {
+        match &mut *self {
+            AnswerBody::Empty => Poll::Ready(None),
+            AnswerBody::Unary(body) => Poll::Ready(body.next().map(Ok)),
+            AnswerBody::Stream(body) => body.poll_next(context).map(|next| next.map(Ok)),
+            AnswerBody::Deflated(body) => body.poll_next(context),
+            AnswerBody::Plain(body) => {
+                let frame = Pin::new(body).poll_frame(context);
+                frame.map_ok(|frame| frame.map_data(Chunk::from))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended
+        match self {
+            AnswerBody::Empty => true,
+            AnswerBody::Unary(body) => body.data.is_none() && !body.trailers,
+            AnswerBody::Stream(body) => body.ended,
+            AnswerBody::Deflated(body) => body.is_end_stream(),
+            AnswerBody::Plain(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Empty => SizeHint::with_exact(0),
+            AnswerBody::Plain(body) => body.size_hint(),
+            _ => SizeHint::default(),
+        }
     }
 }
 

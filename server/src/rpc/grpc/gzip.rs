@@ -9,16 +9,18 @@ use std::io::{ErrorKind, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Response};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use tonic::Status;
 
+use super::body::AnswerBody;
+use super::chunk::Chunk;
 use super::frames::FRAME_HEADER_BYTES;
+use crate::http::Slices;
 
 /// The longest message of an answer that is compressed: a few milliseconds.
 const DEFLATE_BYTES_MAX: usize = 256 << 10;
@@ -72,7 +74,7 @@ pub fn is_gzip(headers: &HeaderMap) -> bool {
 /// Compresses the answer to a request that was compressed, as etcd does, unless
 /// the client lists what it accepts and gzip is not there.
 #[must_use]
-pub fn deflated(response: Response<Body>, request: &HeaderMap) -> Response<Body> {
+pub fn deflated(response: Response<AnswerBody>, request: &HeaderMap) -> Response<AnswerBody> {
     let accepts = |listed: &HeaderValue| {
         let mut names = listed.as_bytes().split(|byte| *byte == b',');
         names.any(|name| name.trim_ascii() == b"gzip")
@@ -84,11 +86,11 @@ pub fn deflated(response: Response<Body>, request: &HeaderMap) -> Response<Body>
         return response;
     }
     let mut response = response.map(|inner| {
-        Body::new(DeflatedBody {
+        AnswerBody::Deflated(Box::new(DeflatedBody {
             inner,
             message: BytesMut::new(),
             passing: 0,
-        })
+        }))
     });
     let headers = response.headers_mut();
     headers.insert("grpc-encoding", HeaderValue::from_static("gzip"));
@@ -96,8 +98,9 @@ pub fn deflated(response: Response<Body>, request: &HeaderMap) -> Response<Body>
 }
 
 /// A body of messages, each of them compressed on its way out.
-struct DeflatedBody {
-    inner: Body,
+#[derive(Debug)]
+pub struct DeflatedBody {
+    inner: AnswerBody,
     /// The beginning of the message that is not complete yet.
     message: BytesMut,
     /// Bytes that remain of a message too long to compress.
@@ -105,8 +108,7 @@ struct DeflatedBody {
 }
 
 impl DeflatedBody {
-    fn take(&mut self, mut data: &[u8]) -> Bytes {
-        let mut out = BytesMut::new();
+    fn take(&mut self, mut data: &[u8], out: &mut BytesMut) {
         while !data.is_empty() {
             if self.passing > 0 {
                 let (now, rest) = data.split_at(self.passing.min(data.len()));
@@ -131,16 +133,12 @@ impl DeflatedBody {
             self.message.put_slice(now);
             data = rest;
             if self.message.len() == wanted && wanted > FRAME_HEADER_BYTES {
-                deflate(
-                    &self.message.split().split_off(FRAME_HEADER_BYTES),
-                    &mut out,
-                );
+                deflate(&self.message.split().split_off(FRAME_HEADER_BYTES), out);
             } else if self.message[..] == [0; FRAME_HEADER_BYTES] {
                 self.message.clear();
-                deflate(&[], &mut out);
+                deflate(&[], out);
             }
         }
-        out.freeze()
     }
 }
 
@@ -157,14 +155,11 @@ fn deflate(message: &[u8], out: &mut BytesMut) {
     out.put_slice(&compressed);
 }
 
-impl http_body::Body for DeflatedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
+impl DeflatedBody {
+    pub(super) fn poll_next(
+        &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Chunk>, axum::Error>>> {
         loop {
             let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
             let data = match frame {
@@ -174,14 +169,15 @@ impl http_body::Body for DeflatedBody {
                 },
                 end => return Poll::Ready(end),
             };
-            let out = self.take(&data);
+            let mut out = BytesMut::new();
+            data.each(|piece| self.take(piece, &mut out));
             if !out.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(out))));
+                return Poll::Ready(Some(Ok(Frame::data(out.freeze().into()))));
             }
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    pub(super) fn is_end_stream(&self) -> bool {
         self.inner.is_end_stream()
     }
 }
@@ -258,13 +254,13 @@ mod tests {
         }
         for cut in [1, 3, 5, 7, 65_536, plain.len()] {
             let mut body = DeflatedBody {
-                inner: Body::empty(),
+                inner: AnswerBody::Empty,
                 message: BytesMut::new(),
                 passing: 0,
             };
-            let mut out = Vec::new();
+            let mut out = BytesMut::new();
             for part in plain.chunks(cut) {
-                out.extend(body.take(part));
+                body.take(part, &mut out);
             }
             let mut rest = &out[..];
             for message in &messages {

@@ -6,12 +6,14 @@
 //! here knows etcd but `lenient`, which reads the descriptors, and `nested_txn`.
 
 mod body;
+mod chunk;
 mod frames;
 mod gzip;
 mod lenient;
 mod nested_txn;
 
-pub use body::{BODY_CHUNK_BYTES, BodySender, Closed, empty_status, streaming, unary};
+pub use body::{AnswerBody, BODY_CHUNK_BYTES, BodySender, Closed, empty_status, streaming, unary};
+pub use chunk::{Chunk, Pieces};
 pub use frames::{
     DRAIN_TIMEOUT, FRAME_HEADER_BYTES, Incoming, MessageStream, frame_header, frame_message,
     read_one, read_unary,

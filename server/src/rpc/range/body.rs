@@ -1,18 +1,21 @@
 //! Range's one message: small ones as one frame, large ones in chunks of
 //! [`BODY_CHUNK_BYTES`] with their length said before.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use kvproto::etcdserverpb as pb;
 use prost::Message;
 use prost::encoding::encode_varint;
 use storage::apply::Projection;
-use storage::types::KeyValueRef;
+use storage::types::{EncodedKeyValue, KeyValueRef};
 use tonic::Status;
 
 use super::{FETCH_KEY_VALUES_MAX, Reader, Stop, Summary};
 use crate::rpc::convert::without_value;
-use crate::rpc::grpc::{BODY_CHUNK_BYTES, BodySender, FRAME_HEADER_BYTES, frame_header};
+use crate::rpc::grpc::{BODY_CHUNK_BYTES, BodySender, FRAME_HEADER_BYTES, Pieces, frame_header};
 use crate::runtime::field_bytes;
+
+/// Room in a chunk for what is copied: the heads of some dozens of key-values of 1 KiB.
+pub(super) const SMALL_BYTES: usize = 512;
 
 /// Wire tag of `RangeResponse.kvs` (field 2, length-delimited).
 const KVS_TAG: u8 = 2 << 3 | 2;
@@ -35,15 +38,18 @@ impl Reader {
                 .make_resident(&mut key_values, &self.read.pin)
                 .await?;
         }
-        let mut buffer = BytesMut::with_capacity(capacity);
+        let mut buffer = Vec::with_capacity(capacity);
         buffer.put_slice(&frame);
         buffer.put_slice(&head);
         for reference in &key_values {
-            self.put_key_value(reference, &mut buffer);
+            match self.whole_of(reference) {
+                Some(encoded) => put_copy(&encoded.0, &mut buffer),
+                None => self.put_part(reference, &mut buffer),
+            }
         }
         buffer.put_slice(&tail);
         assert_eq!(buffer.len(), capacity, "lengths were summed wrongly");
-        Ok(buffer.freeze())
+        Ok(buffer.into())
     }
 
     /// A large answer whose references are at hand, in many chunks.
@@ -56,13 +62,13 @@ impl Reader {
     ) -> Result<(), Stop> {
         let (head, tail) = around(&summary);
         let length = head.len() as u64 + body_len + tail.len() as u64;
-        let mut chunk = BytesMut::with_capacity(BODY_CHUNK_BYTES);
+        let mut chunk = Pieces::with_capacity(SMALL_BYTES);
         chunk.put_slice(&frame_header(length)?);
         chunk.put_slice(&head);
         let written = self.write_chunks(sender, &mut chunk, key_values).await?;
         assert_eq!(written, body_len, "lengths were summed wrongly");
         chunk.put_slice(&tail);
-        sender.send(chunk.freeze()).await?;
+        sender.send(chunk).await?;
         Ok(())
     }
 
@@ -76,7 +82,7 @@ impl Reader {
     ) -> Result<(), Stop> {
         let (head, tail) = around(&summary);
         let length = head.len() as u64 + body_len + tail.len() as u64;
-        let mut chunk = BytesMut::with_capacity(BODY_CHUNK_BYTES);
+        let mut chunk = Pieces::with_capacity(SMALL_BYTES);
         chunk.put_slice(&frame_header(length)?);
         chunk.put_slice(&head);
         let mut written = 0;
@@ -97,7 +103,7 @@ impl Reader {
             "a pinned revision changed between two passes"
         );
         chunk.put_slice(&tail);
-        sender.send(chunk.freeze()).await?;
+        sender.send(chunk).await?;
         Ok(())
     }
 
@@ -105,7 +111,7 @@ impl Reader {
     pub(super) async fn write_chunks(
         &self,
         sender: &BodySender,
-        chunk: &mut BytesMut,
+        chunk: &mut Pieces,
         key_values: Vec<KeyValueRef>,
     ) -> Result<u64, Stop> {
         let mut written = 0;
@@ -115,10 +121,16 @@ impl Reader {
                 let length = self.field_len(reference);
                 let fits = usize::try_from(length).expect("it fits in memory");
                 if chunk.len() + fits > BODY_CHUNK_BYTES && !chunk.is_empty() {
-                    sender.send(std::mem::take(chunk).freeze()).await?;
-                    chunk.reserve(fits.max(BODY_CHUNK_BYTES));
+                    let next = Pieces::with_capacity(SMALL_BYTES);
+                    sender.send(std::mem::replace(chunk, next)).await?;
                 }
-                self.put_key_value(reference, chunk);
+                match self.whole_of(reference) {
+                    Some(encoded) => {
+                        chunk.put(|small| put_head(encoded.0.len(), small));
+                        chunk.put_encoded(encoded);
+                    }
+                    None => chunk.put(|small| self.put_part(reference, small)),
+                }
                 written += length;
             }
         }
@@ -137,21 +149,25 @@ impl Reader {
         Ok(Some(group))
     }
 
-    fn put_key_value(&self, reference: &KeyValueRef, buffer: &mut BytesMut) {
-        let fields = match (self.plan.projection(), reference) {
-            (Projection::Whole, KeyValueRef::Resident(encoded)) => {
-                return put_encoded(&encoded.0, buffer);
-            }
+    /// The key-value that goes out whole; None when a part of it does.
+    fn whole_of<'a>(&self, reference: &'a KeyValueRef) -> Option<&'a EncodedKeyValue> {
+        match (self.plan.projection(), reference) {
+            (Projection::Whole, KeyValueRef::Resident(encoded)) => Some(encoded),
             (Projection::Whole, KeyValueRef::Stored(meta)) => unreachable!(
                 "revision {:?} was brought into memory before",
                 meta.revision
             ),
-            (Projection::WithoutValueAndLease, _) => reference.keys_only(),
-            (Projection::WithoutValue, _) => without_value(reference),
+            (Projection::WithoutValueAndLease | Projection::WithoutValue, _) => None,
+        }
+    }
+
+    fn put_part(&self, reference: &KeyValueRef, buffer: &mut Vec<u8>) {
+        let fields = match self.plan.projection() {
+            Projection::WithoutValueAndLease => reference.keys_only(),
+            Projection::WithoutValue | Projection::Whole => without_value(reference),
         };
-        let mut encoded = Vec::new();
-        fields.encode_into(&mut encoded);
-        put_encoded(&encoded, buffer);
+        put_head(fields.encoded_len(), buffer);
+        fields.encode_into(buffer);
     }
 
     /// Bytes of one key-value in the answer.
@@ -178,8 +194,12 @@ pub(super) fn around(summary: &Summary) -> (Vec<u8>, Vec<u8>) {
     (head.encode_to_vec(), tail.encode_to_vec())
 }
 
-fn put_encoded(encoded: &[u8], buffer: &mut BytesMut) {
+fn put_head(length: usize, buffer: &mut Vec<u8>) {
     buffer.put_u8(KVS_TAG);
-    encode_varint(encoded.len() as u64, buffer);
+    encode_varint(length as u64, buffer);
+}
+
+fn put_copy(encoded: &[u8], buffer: &mut Vec<u8>) {
+    put_head(encoded.len(), buffer);
     buffer.put_slice(encoded);
 }

@@ -13,7 +13,6 @@ mod stream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::Body;
 use http::Response;
 use kvproto::etcdserverpb as pb;
 use storage::apply::Plan;
@@ -23,12 +22,16 @@ use storage::types::{Key, KeyValueRef};
 use tonic::Status;
 
 use super::convert;
-use super::grpc::{BodySender, Closed, streaming, unary};
+use super::grpc::{AnswerBody, BodySender, Closed, streaming, unary};
 use super::{Context, validate};
 use crate::runtime::{OpenedRead, SLICE_KEY_VALUES_MAX};
 
 /// Bytes of key-values up to which an answer is put together before it leaves.
 const WHOLE_BYTES_MAX: u64 = 256 << 10;
+
+/// Key-values of a large answer taken at a time: the copies of these stand before the next
+/// step of a write.
+const PART_KEY_VALUES: usize = 128;
 
 /// Values that one answer brings into memory at a time.
 const FETCH_KEY_VALUES_MAX: usize = 32;
@@ -76,7 +79,10 @@ impl Summary {
 }
 
 /// The unary call.
-pub(super) async fn unary_range(context: &Context, request: pb::RangeRequest) -> Response<Body> {
+pub(super) async fn unary_range(
+    context: &Context,
+    request: pb::RangeRequest,
+) -> Response<AnswerBody> {
     match open(context, request).await {
         Ok((range, plan, read)) => answer(context, range, plan, read).await,
         Err(status) => unary(Err(status)),
@@ -84,7 +90,10 @@ pub(super) async fn unary_range(context: &Context, request: pb::RangeRequest) ->
 }
 
 /// The streaming call.
-pub(super) async fn range_stream(context: &Context, request: pb::RangeRequest) -> Response<Body> {
+pub(super) async fn range_stream(
+    context: &Context,
+    request: pb::RangeRequest,
+) -> Response<AnswerBody> {
     if let Err(status) = check_streamable(&request) {
         return unary(Err(status));
     }
@@ -153,7 +162,12 @@ async fn finish(sender: BodySender, end: Result<(), Stop>) {
     }
 }
 
-async fn answer(context: &Context, range: Range, plan: Plan, read: OpenedRead) -> Response<Body> {
+async fn answer(
+    context: &Context,
+    range: Range,
+    plan: Plan,
+    read: OpenedRead,
+) -> Response<AnswerBody> {
     let mut reader = Reader::new(context.clone(), range, plan, read);
     match reader.prepare().await {
         Ok(Prepared::Whole(summary, key_values)) => {
@@ -290,7 +304,7 @@ impl Reader {
         let slice = self
             .context
             .handle
-            .read_slice(bounds, pin, SLICE_KEY_VALUES_MAX)
+            .read_slice(bounds, pin, PART_KEY_VALUES)
             .await?;
         Ok((slice.key_values, slice.next))
     }

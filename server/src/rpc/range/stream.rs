@@ -4,13 +4,13 @@
 //! Limits: a message holds about `--max-request-bytes`; its key limit starts at
 //! [`STREAM_FIRST_KEYS`], doubles and halves.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use storage::types::{Key, KeyValueRef};
 
-use super::body::around;
+use super::body::{SMALL_BYTES, around};
 use super::{Reader, Stop, Summary};
-use crate::rpc::grpc::{BODY_CHUNK_BYTES, BodySender, frame_header};
+use crate::rpc::grpc::{BodySender, Pieces, frame_header};
 
 /// Wire tag of `RangeStreamResponse.range_response` (field 1, length-delimited).
 const RANGE_RESPONSE_TAG: u8 = 1 << 3 | 2;
@@ -24,17 +24,17 @@ impl Reader {
     pub(super) async fn stream_messages(&mut self, sender: &BodySender) -> Result<(), Stop> {
         if self.plan.count_only() {
             let count = self.count_from(None, 0).await?;
-            let mut chunk = BytesMut::new();
+            let mut chunk = Pieces::default();
             let summary = self.summary(false, count);
             self.write_message(sender, &mut chunk, Some(&summary), Vec::new())
                 .await?;
-            sender.send(chunk.freeze()).await?;
+            sender.send(chunk).await?;
             return Ok(());
         }
         let message_bytes = self.context.options.request_bytes_max as u64;
         let limit = self.plan.limit().unwrap_or(usize::MAX);
         let mut keys_max = STREAM_FIRST_KEYS;
-        let mut chunk = BytesMut::with_capacity(BODY_CHUNK_BYTES);
+        let mut chunk = Pieces::with_capacity(SMALL_BYTES);
         let mut waiting: Vec<KeyValueRef> = Vec::new();
         let mut waiting_bytes = 0;
         let (mut shown, mut more) = (0, false);
@@ -78,7 +78,7 @@ impl Reader {
         let summary = self.summary(more, count);
         self.write_message(sender, &mut chunk, Some(&summary), waiting)
             .await?;
-        sender.send(chunk.freeze()).await?;
+        sender.send(chunk).await?;
         Ok(())
     }
 
@@ -87,7 +87,7 @@ impl Reader {
     async fn write_message(
         &self,
         sender: &BodySender,
-        chunk: &mut BytesMut,
+        chunk: &mut Pieces,
         summary: Option<&Summary>,
         mut references: Vec<KeyValueRef>,
     ) -> Result<(), Stop> {
@@ -105,8 +105,10 @@ impl Reader {
         let inner = head.len() as u64 + body_len + tail.len() as u64;
         let length = 1 + encoded_len_varint(inner) as u64 + inner;
         chunk.put_slice(&frame_header(length)?);
-        chunk.put_u8(RANGE_RESPONSE_TAG);
-        encode_varint(inner, chunk);
+        chunk.put(|small| {
+            small.put_u8(RANGE_RESPONSE_TAG);
+            encode_varint(inner, small);
+        });
         chunk.put_slice(&head);
         let written = self.write_chunks(sender, chunk, references).await?;
         assert_eq!(written, body_len, "lengths were summed wrongly");
