@@ -6,14 +6,15 @@ use std::time::Duration;
 /// "too many requests" (contract 1.17: etcd's gap between committed and applied).
 pub(super) const PROPOSALS_WAITING_MAX: usize = 5000;
 
-/// Key-values handed out in one slice (design, section 4, "range").
+/// Key-values handed out in one slice (design, section 4, "range"): a page of a client.
 pub const SLICE_KEY_VALUES_MAX: usize = 512;
 
 /// Keys looked at in one slice, so that a slice of an old revision is short too.
 pub(super) const SLICE_SCAN_MAX: usize = 2048;
 
-/// Records visited in one slice of purging or eviction.
-pub(super) const PURGE_SLICE_RECORDS: usize = 512;
+/// Records visited in one slice of purging or eviction. A slice stands before each step of
+/// a write that is under way, so it takes some 20 microseconds.
+pub(super) const PURGE_SLICE_RECORDS: usize = 64;
 
 /// Leases revoked in one expiry scan (contract 1.10).
 pub(super) const EXPIRED_LEASES_PER_SCAN: usize = 500;
@@ -40,8 +41,8 @@ pub(super) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Live bytes that cleaning moves in one checkpoint.
 pub(super) const MOVED_BYTES_PER_CHECKPOINT: u64 = 128 << 20;
 
-/// Records collected for a checkpoint in one turn.
-pub(super) const COLLECT_SLICE_RECORDS: usize = 512;
+/// Records collected for a checkpoint in one slice: as short as one of purging.
+pub(super) const COLLECT_SLICE_RECORDS: usize = 128;
 
 /// So many times in a row the disk had no space for the next segment of the log, at
 /// every tick once: then what takes space is refused. One time may be a passing one.

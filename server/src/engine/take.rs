@@ -13,8 +13,9 @@ use super::requests::{
 };
 use super::turn::Engine;
 
-/// Records looked at in one slice of HashKV.
-const HASH_SLICE_RECORDS: usize = 512;
+/// Records looked at in one slice of HashKV: some 20 microseconds. Each is a trip to a
+/// helper thread and back.
+const HASH_SLICE_RECORDS: usize = 128;
 
 /// Events of history handed out at once.
 const HISTORY_EVENTS_MAX: usize = 1000;

@@ -19,7 +19,9 @@ use super::checkpoint_worker::{CheckpointWorker, Done};
 use super::die;
 use super::flush::Flusher;
 use super::handle::Handle;
-use super::limits::{LEASE_SCAN_INTERVAL, REQUESTS_PER_TURN, REQUESTS_WAITING_MAX};
+use super::limits::{
+    LEASE_SCAN_INTERVAL, REQUESTS_PER_SLICE, REQUESTS_PER_TURN, REQUESTS_WAITING_MAX,
+};
 use super::meters::Meters;
 use super::shell::{Request, Shell};
 use super::values::Values;
@@ -160,13 +162,15 @@ impl Core {
                     Done::Spare(made) => or_die(engine.spare_ready(made, shell)),
                 },
                 _ = lease_scan.tick() => engine.expire_leases(shell),
-                _ = self.requests.recv_many(&mut batch, REQUESTS_PER_TURN) => {
+                taken = self.requests.recv_many(&mut batch, REQUESTS_PER_TURN) => {
                     for request in batch.drain(..) {
                         or_die(engine.take(request, shell));
                     }
                     // Under full load the branch below never gets its turn.
-                    if engine.has_work(shell) {
-                        engine.maintain(shell);
+                    for _ in 0..=taken / REQUESTS_PER_SLICE {
+                        if engine.has_work(shell) {
+                            engine.maintain(shell);
+                        }
                     }
                 }
                 () = tokio::task::yield_now(), if engine.has_work(shell) => {

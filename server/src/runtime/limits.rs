@@ -8,6 +8,10 @@ pub(super) const REQUESTS_WAITING_MAX: usize = 4096;
 /// Requests taken in one turn, so that ticks and flushes are never far away.
 pub(super) const REQUESTS_PER_TURN: usize = 256;
 
+/// Under load a slice of background work is done for so many requests taken; one makes
+/// two records to be looked at in slices of 64.
+pub(super) const REQUESTS_PER_SLICE: usize = 32;
+
 /// A write that is not answered after this long is answered "request timed out"
 /// (contract 8: 5 s and twice the election timeout).
 pub(super) const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
