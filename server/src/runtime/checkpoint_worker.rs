@@ -2,6 +2,8 @@
 //! index records, cold values and manifests; the segment thread prepares spare
 //! segments of the log. Neither is on the commit path.
 //!
+//! The checkpoint thread runs at a lower priority (`priority`).
+//!
 //! Invariants: jobs are done in order; a failure of the checkpoint thread ends the
 //! process. Limits: one checkpoint and one spare at a time, [`PAUSE`] between runs.
 
@@ -16,6 +18,7 @@ use storage::raft_log::{Spare, SpareJob, Unprepared};
 use tokio::sync::mpsc;
 
 use super::die;
+use super::priority::step_aside;
 use crate::engine::CheckpointWork;
 use crate::metrics::Metrics;
 
@@ -52,6 +55,7 @@ impl CheckpointWorker {
         let (report, done) = mpsc::channel(2);
         let report_spare = report.clone();
         spawn("checkpoint", move || {
+            step_aside();
             for work in to_do {
                 let began = Instant::now();
                 let manifest = match make(&mut checkpointer, work) {

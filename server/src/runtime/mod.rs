@@ -13,6 +13,7 @@ mod handle;
 mod limits;
 mod memory_guard;
 mod meters;
+mod priority;
 mod shell;
 mod values;
 mod view;
