@@ -7,8 +7,10 @@
 //!
 //! Invariants: bytes leave in the order in which they came; what is too large to gather goes out
 //! behind what waits, in one call and without a copy; nothing waits once [`Drain::poll`] has
-//! completed. Limit: [`GATHERED_BYTES_MAX`] a connection, and none while it is idle.
+//! completed. Limit: [`GATHERED_BYTES_MAX`] a connection, none while it is idle, and one for
+//! the thread, which the next connection's turn takes over.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +34,11 @@ pub(super) struct Gather<I> {
 #[derive(Debug)]
 pub(super) struct Drain<I> {
     shared: Arc<Mutex<Shared<I>>>,
+}
+
+thread_local! {
+    /// A buffer that the last turn has emptied; without capacity while it is taken.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 #[derive(Debug)]
@@ -92,11 +99,17 @@ impl<I: AsyncWrite + Unpin> Shared<I> {
         self.sent += bytes;
         assert!(self.sent <= self.gathered.len(), "only what waits is sent");
         if self.sent == self.gathered.len() {
-            // An idle connection keeps no buffer.
-            self.gathered = Vec::new();
-            self.sent = 0;
+            self.put_back();
         }
         Ok(())
+    }
+
+    /// An idle connection keeps no buffer.
+    fn put_back(&mut self) {
+        let mut emptied = std::mem::take(&mut self.gathered);
+        emptied.clear();
+        SPARE.set(emptied);
+        self.sent = 0;
     }
 
     fn poll_write(
@@ -109,6 +122,7 @@ impl<I: AsyncWrite + Unpin> Shared<I> {
             let waiting = self.waiting().len();
             if self.gathered.len() + length <= GATHERED_BYTES_MAX {
                 if self.gathered.capacity() == 0 {
+                    self.gathered = SPARE.take();
                     self.gathered.reserve_exact(GATHERED_BYTES_MAX);
                 }
                 for slice in slices {
@@ -125,8 +139,7 @@ impl<I: AsyncWrite + Unpin> Shared<I> {
             let taken = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, &all))?;
             match taken.checked_sub(waiting) {
                 Some(beyond) if beyond > 0 => {
-                    self.gathered = Vec::new();
-                    self.sent = 0;
+                    self.put_back();
                     return Poll::Ready(Ok(beyond));
                 }
                 _ => self.took(taken)?,
