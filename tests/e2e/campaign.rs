@@ -51,13 +51,17 @@ impl Campaign {
     pub fn new() -> Campaign {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let member = Member::new(directory.path());
-        Campaign::of(member, directory)
+        Campaign::of(member, directory, 0)
     }
 
-    /// The same for a member that lies elsewhere.
-    pub fn of(member: Member, directory: TempDir) -> Campaign {
+    /// The same for a member that lies elsewhere, the so many-th of one test: each draws
+    /// from a seed of its own.
+    pub fn of(member: Member, directory: TempDir, number: u64) -> Campaign {
         let seed = from_environment("STERNPOST_E2E_SEED", u64::from(std::process::id()));
-        eprintln!("STERNPOST_E2E_SEED={seed}");
+        if number == 0 {
+            eprintln!("STERNPOST_E2E_SEED={seed}");
+        }
+        let seed = seed.wrapping_add(number << 32);
         Campaign {
             member,
             recorder: Recorder::new(),

@@ -232,13 +232,13 @@ async fn a_full_disk_loses_nothing() {
     }
     let rounds = from_environment("STERNPOST_E2E_FULL_DISKS", FULL_DISKS);
     let (mut ended, mut refused, mut answered) = (0, 0, 0);
-    for _ in 0..rounds {
+    for round in 0..rounds {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let Some(disk) = SmallDisk::mount(&directory.path().join("disk")) else {
             return;
         };
         let member = Member::with_data(directory.path(), &disk.0.join("data"));
-        let mut campaign = Campaign::of(member, directory);
+        let mut campaign = Campaign::of(member, directory, round);
         let filler = disk.0.join("filler");
         fill(
             &filler,

@@ -136,7 +136,7 @@ async fn nothing_acknowledged_is_lost_by_power_cuts() {
         return;
     }
     let cuts = from_environment("STERNPOST_E2E_POWER_CUTS", CUTS);
-    for kind in KINDS {
+    for (number, kind) in (0..).zip(KINDS) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let disk = match LoopDisk::make(directory.path(), kind) {
             Ok(disk) => disk,
@@ -148,7 +148,7 @@ async fn nothing_acknowledged_is_lost_by_power_cuts() {
             }
         };
         let member = Member::with_data(directory.path(), &disk.point.join("data"));
-        let mut campaign = Campaign::of(member, directory);
+        let mut campaign = Campaign::of(member, directory, number);
         cut_again_and_again(&mut campaign, disk, cuts).await;
         eprintln!("{}: {cuts} power cuts, {}", kind.0, campaign.summary());
         let answered = campaign.judge.amounts.answered;
