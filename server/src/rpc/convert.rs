@@ -220,7 +220,8 @@ fn operation_result(result: OpResult) -> pb::ResponseOp {
     }
 }
 
-fn revision_header(revision: i64) -> Option<pb::ResponseHeader> {
+/// A header with a revision alone.
+pub(super) fn revision_header(revision: i64) -> Option<pb::ResponseHeader> {
     Some(pb::ResponseHeader {
         revision,
         ..Default::default()
@@ -240,6 +241,16 @@ pub fn projected(reference: &KeyValueRef, projection: Projection) -> EncodedKeyV
         }
         (Projection::WithoutValueAndLease, _) => reference.keys_only().encode(),
         (Projection::WithoutValue, _) => without_value(reference).encode(),
+    }
+}
+
+/// The length of that.
+#[must_use]
+pub fn projected_len(reference: &KeyValueRef, projection: Projection) -> usize {
+    match projection {
+        Projection::Whole => reference.encoded_len(),
+        Projection::WithoutValueAndLease => reference.keys_only().encoded_len(),
+        Projection::WithoutValue => without_value(reference).encoded_len(),
     }
 }
 

@@ -190,7 +190,10 @@ async fn dispatch(
             Err(status) => empty_status(status),
         },
         "/etcdserverpb.KV/Put" => one(&context, incoming, kv::put).await,
-        "/etcdserverpb.KV/Txn" => one(&context, incoming, kv::txn).await,
+        "/etcdserverpb.KV/Txn" => match read_unary(incoming).await {
+            Ok(request) => kv::txn(&context, request).await,
+            Err(status) => empty_status(status),
+        },
         _ => Box::pin(dispatch_rare(context, path, incoming, limit)).await,
     }
 }
@@ -206,7 +209,10 @@ async fn dispatch_rare(
             Ok(request) => range::range_stream(&context, request).await,
             Err(status) => empty_status(status),
         },
-        "/etcdserverpb.KV/DeleteRange" => one(&context, incoming, kv::delete_range).await,
+        "/etcdserverpb.KV/DeleteRange" => match read_unary(incoming).await {
+            Ok(request) => kv::delete_range(&context, request).await,
+            Err(status) => empty_status(status),
+        },
         "/etcdserverpb.KV/Compact" => one(&context, incoming, kv::compact).await,
         "/etcdserverpb.Watch/Watch" => {
             let requests = MessageStream::new(incoming);

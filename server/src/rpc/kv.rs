@@ -1,16 +1,20 @@
 //! Put, DeleteRange, Txn, Compact.
 
+use http::Response;
 use kvproto::etcdserverpb as pb;
 use kvproto::etcdserverpb::request_op::Request;
 use kvproto::mvccpb;
 use prost::Message;
 use prost::encoding::encoded_len_varint;
 use storage::apply::command::{Alarm, Command, Txn};
-use storage::apply::{OpResult, Projection, Response, TxnResult, space};
+use storage::apply::{OpResult, Projection, Response as Outcome, TxnResult, space};
 use storage::error::Refusal;
 use storage::types::KeyValueRef;
 use tonic::Status;
 
+use super::grpc::{AnswerBody, empty_status, frame_message, streaming, unary};
+use super::large::Layout;
+use super::range::{WHOLE_BYTES_MAX, finish};
 use super::status::{self, invalid};
 use super::{Context, convert, validate};
 use crate::runtime::{Pin, Rejected, Values};
@@ -67,7 +71,7 @@ pub(super) async fn put(
         .handle
         .propose(Command::Put(convert::put(request)))
         .await?;
-    let Response::Put { previous } = applied.response else {
+    let Outcome::Put { previous } = applied.response else {
         unreachable!("a put is answered as a put");
     };
     Ok(pb::PutResponse {
@@ -80,26 +84,50 @@ pub(super) async fn put(
 pub(super) async fn delete_range(
     context: &Context,
     request: pb::DeleteRangeRequest,
-) -> Result<pb::DeleteRangeResponse, Status> {
+) -> Response<AnswerBody> {
+    match deleted(context, request).await {
+        Ok(answer) => answer,
+        Err(status) => empty_status(status),
+    }
+}
+
+async fn deleted(
+    context: &Context,
+    request: pb::DeleteRangeRequest,
+) -> Result<Response<AnswerBody>, Status> {
     validate::delete_range(&request)?;
     check_size(context, &request)?;
     let command = Command::DeleteRange(convert::delete_range(request));
     let applied = context.handle.propose(command).await?;
-    let Response::DeleteRange { deleted, previous } = applied.response else {
+    let Outcome::DeleteRange { deleted, previous } = applied.response else {
         unreachable!("a deletion is answered as a deletion");
     };
-    Ok(pb::DeleteRangeResponse {
-        header: Some(context.handle.view().header(applied.revision)),
+    let header = Some(context.handle.view().header(applied.revision));
+    let bytes: usize = previous.iter().map(KeyValueRef::encoded_len).sum();
+    if bytes as u64 > WHOLE_BYTES_MAX {
+        let layout = Layout::delete_range(header, deleted, previous);
+        return Ok(in_chunks(context, layout, applied.pin));
+    }
+    Ok(unary(frame_message(&pb::DeleteRangeResponse {
+        header,
         deleted,
         prev_kvs: all(context.handle.values(), previous, &applied.pin).await?,
-    })
+    })))
 }
 
 /// Contract 1.7.
-pub(super) async fn txn(
+pub(super) async fn txn(context: &Context, request: pb::TxnRequest) -> Response<AnswerBody> {
+    match decided(context, request).await {
+        Ok((result, revision, pin)) => txn_response(context, result, revision, pin).await,
+        Err(status) => empty_status(status),
+    }
+}
+
+/// The transaction's result, its revision, and what holds what it read.
+async fn decided(
     context: &Context,
     request: pb::TxnRequest,
-) -> Result<pb::TxnResponse, Status> {
+) -> Result<(TxnResult, i64, Pin), Status> {
     let form = validate::txn(&request, context.options.txn_operations_max);
     // What only reads writes no entry, so it may be as large as a message.
     let size = check_size(context, &request);
@@ -113,13 +141,13 @@ pub(super) async fn txn(
     if read_only {
         let read = context.handle.read_txn(txn, !serializable).await?;
         let revision = read.result.revision;
-        return txn_response(context, read.result, revision, &read.pin).await;
+        return Ok((read.result, revision, read.pin));
     }
     let applied = context.handle.propose(Command::Txn(txn)).await?;
-    let Response::Txn(result) = applied.response else {
+    let Outcome::Txn(result) = applied.response else {
         unreachable!("a transaction is answered as a transaction");
     };
-    txn_response(context, result, applied.revision, &applied.pin).await
+    Ok((result, applied.revision, applied.pin))
 }
 
 /// Contract 1.8.
@@ -156,21 +184,52 @@ async fn txn_response(
     context: &Context,
     mut result: TxnResult,
     revision: i64,
-    pin: &Pin,
-) -> Result<pb::TxnResponse, Status> {
+    pin: Pin,
+) -> Response<AnswerBody> {
+    let header = Some(context.handle.view().header(revision));
+    if bytes(&result) > WHOLE_BYTES_MAX {
+        return in_chunks(context, Layout::txn(header, result), pin);
+    }
     let mut references = Vec::new();
     for_each_reference(&mut result, &mut |reference| {
         references.push(reference.clone())
     });
-    make_resident(context.handle.values(), &mut references, pin).await?;
+    let made = make_resident(context.handle.values(), &mut references, &pin).await;
+    if let Err(rejected) = made {
+        return empty_status(rejected.into());
+    }
     let mut resident = references.into_iter();
     for_each_reference(&mut result, &mut |reference| {
         *reference = resident.next().expect("both walks see the same references");
     });
-    Ok(pb::TxnResponse {
-        header: Some(context.handle.view().header(revision)),
+    unary(frame_message(&pb::TxnResponse {
+        header,
         ..convert::txn_result(result)
-    })
+    }))
+}
+
+/// Bytes of all key-values in a result; of those that go out without their value, more than that.
+fn bytes(result: &TxnResult) -> u64 {
+    let all =
+        |list: &[KeyValueRef]| list.iter().map(KeyValueRef::encoded_len).sum::<usize>() as u64;
+    let bytes = result.responses.iter().map(|response| match response {
+        OpResult::Range(range) => all(&range.key_values),
+        OpResult::Put { previous, .. } => all(previous.as_slice()),
+        OpResult::DeleteRange { previous, .. } => all(previous),
+        OpResult::Txn(nested) => bytes(nested),
+    });
+    bytes.sum()
+}
+
+/// An answer that is written while the client takes it.
+fn in_chunks(context: &Context, layout: Layout, pin: Pin) -> Response<AnswerBody> {
+    let (sender, response) = streaming();
+    let values = context.handle.values().clone();
+    tokio::spawn(async move {
+        let end = layout.send(&values, &pin, &sender).await;
+        finish(sender, end).await;
+    });
+    response
 }
 
 /// Visits every reference whose value goes out, in a fixed order.

@@ -10,6 +10,7 @@ mod dispatch;
 pub mod grpc;
 mod health;
 mod kv;
+mod large;
 mod lease;
 mod maintenance;
 mod range;

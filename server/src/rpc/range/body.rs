@@ -10,12 +10,12 @@ use storage::types::{EncodedKeyValue, KeyValueRef};
 use tonic::Status;
 
 use super::{FETCH_KEY_VALUES_MAX, Reader, Stop, Summary};
-use crate::rpc::convert::without_value;
+use crate::rpc::convert::{projected_len, without_value};
 use crate::rpc::grpc::{BODY_CHUNK_BYTES, BodySender, FRAME_HEADER_BYTES, Pieces, frame_header};
 use crate::runtime::field_bytes;
 
 /// Room in a chunk for what is copied: the heads of some dozens of key-values of 1 KiB.
-pub(super) const SMALL_BYTES: usize = 512;
+pub(in crate::rpc) const SMALL_BYTES: usize = 512;
 
 /// Wire tag of `RangeResponse.kvs` (field 2, length-delimited).
 const KVS_TAG: u8 = 2 << 3 | 2;
@@ -172,11 +172,7 @@ impl Reader {
 
     /// Bytes of one key-value in the answer.
     pub(super) fn field_len(&self, reference: &KeyValueRef) -> u64 {
-        let length = match self.plan.projection() {
-            Projection::Whole => reference.encoded_len(),
-            Projection::WithoutValueAndLease => reference.keys_only().encoded_len(),
-            Projection::WithoutValue => without_value(reference).encoded_len(),
-        };
+        let length = projected_len(reference, self.plan.projection());
         field_bytes(length)
     }
 }

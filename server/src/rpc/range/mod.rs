@@ -10,6 +10,8 @@
 mod body;
 mod stream;
 
+pub(super) use body::SMALL_BYTES;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,14 +29,14 @@ use super::{Context, validate};
 use crate::runtime::{OpenedRead, SLICE_KEY_VALUES_MAX};
 
 /// Bytes of key-values up to which an answer is put together before it leaves.
-const WHOLE_BYTES_MAX: u64 = 256 << 10;
+pub(super) const WHOLE_BYTES_MAX: u64 = 256 << 10;
 
 /// Key-values of a large answer taken at a time: the copies of these stand before the next
 /// step of a write.
 const PART_KEY_VALUES: usize = 128;
 
 /// Values that one answer brings into memory at a time.
-const FETCH_KEY_VALUES_MAX: usize = 32;
+pub(super) const FETCH_KEY_VALUES_MAX: usize = 32;
 
 /// Why an answer ends early.
 pub(super) enum Stop {
@@ -154,7 +156,8 @@ async fn open(
     Ok((range, plan, read))
 }
 
-async fn finish(sender: BodySender, end: Result<(), Stop>) {
+/// Ends an answer as its writer ended.
+pub(super) async fn finish(sender: BodySender, end: Result<(), Stop>) {
     match end {
         Ok(()) => sender.end(Status::new(tonic::Code::Ok, "")).await,
         Err(Stop::Gone) => {}
