@@ -20,8 +20,8 @@ const REFERRED_BYTES_MIN: usize = 256;
 pub enum Chunk {
     /// One piece.
     Whole(Bytes),
-    /// Many.
-    Pieces(Pieces),
+    /// Many; boxed, since every frame of every answer is moved about in the size of this.
+    Pieces(Box<Pieces>),
 }
 
 /// Small parts in one buffer, and key-values between them.
@@ -160,7 +160,7 @@ impl From<Bytes> for Chunk {
 
 impl From<Pieces> for Chunk {
     fn from(pieces: Pieces) -> Chunk {
-        Chunk::Pieces(pieces)
+        Chunk::Pieces(Box::new(pieces))
     }
 }
 

@@ -354,10 +354,12 @@ impl Reader {
         more: bool,
     ) -> Result<i64, Stop> {
         let found = i64::try_from(found).expect("keys are counted in 63 bits");
+        if !more {
+            return Ok(self.read.count.unwrap_or(found));
+        }
         let last: Option<Key> = page.last().map(|reference| reference.key().into());
         let count = match self.read.count {
             Some(count) => count,
-            None if !more => found,
             None => {
                 let shown = i64::try_from(page.len()).expect("keys are counted in 63 bits");
                 self.count_from(last.as_ref(), shown).await?
