@@ -79,6 +79,8 @@ pub(super) fn builder(options: ConnectionOptions, proven: bool) -> auto::Builder
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
         .max_header_list_size(limits::HEADER_LIST_BYTES_MAX)
         .max_send_buf_size(limits::STREAM_SEND_BUFFER_BYTES)
+        // grpc-go sends none either.
+        .auto_date_header(false)
         .keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout);
     builder
