@@ -1,6 +1,8 @@
 //! The checkers of `tests/history`, put to the test themselves: a thousand good histories pass
 //! without a false alarm, of a thousand spoiled ones each is found, by the checker whose kind
-//! it is. `CHECKERS_HISTORIES` sets another number.
+//! it is. `CHECKERS_HISTORIES` sets another number; `CHECKERS_EXPORT` names a directory that
+//! all of them are written to, with the verdict on linearizability, for
+//! `tests/compat/porcupine`.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +16,7 @@
 #[path = "../model/apply/answer.rs"]
 #[allow(dead_code, reason = "the test of the model uses all of it")]
 mod answer;
+mod export;
 #[path = "../history/mod.rs"]
 #[allow(dead_code, reason = "the simulation uses the rest")]
 mod history;
@@ -26,6 +29,7 @@ mod spoil;
 use std::collections::BTreeMap;
 
 use history::judge::Judge;
+use history::record::History;
 use spoil::{KINDS, spoil};
 
 fn histories() -> u64 {
@@ -33,11 +37,20 @@ fn histories() -> u64 {
     asked.map_or(1_000, |text| text.parse().unwrap())
 }
 
+/// Writes a history down if that was asked for.
+fn exported(name: &str, history: &History) {
+    if let Some(directory) = std::env::var_os("CHECKERS_EXPORT") {
+        std::fs::create_dir_all(&directory).unwrap();
+        export::write(directory.as_ref(), name, history);
+    }
+}
+
 #[test]
 fn good_histories_pass() {
     let mut amounts = (0, 0, 0, 0, 0);
     for seed in 0..histories() {
         let history = honest::history(seed);
+        exported(&format!("good-{seed:05}"), &history);
         let mut judge = Judge::new();
         let findings = judge.judge(&history);
         assert!(
@@ -79,6 +92,7 @@ fn every_spoiled_history_is_found_by_the_checker_of_its_kind() {
             assert!(seed < 20 * histories() + 1_000, "no place for {name}");
             continue;
         }
+        exported(&format!("spoiled-{seed:05}"), &history);
         let findings = Judge::new().judge(&history);
         let found = findings.iter().any(|(by, _)| *by == property);
         assert!(

@@ -3,6 +3,7 @@ module sternpost.dev/compat
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	go.etcd.io/etcd/api/v3 v3.7.3
 	golang.org/x/net v0.61.0
 	google.golang.org/grpc v1.83.2

@@ -13,13 +13,13 @@ use super::linearizable::group_of;
 use super::record::{Call, History, Request};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Row {
-    value: Vec<u8>,
-    lease: i64,
-    version: i64,
+pub struct Row {
+    pub value: Vec<u8>,
+    pub lease: i64,
+    pub version: i64,
     /// None where a write of unknown outcome made it.
-    created: Option<i64>,
-    modified: Option<i64>,
+    pub created: Option<i64>,
+    pub modified: Option<i64>,
 }
 
 /// The keys of a group at one point of the order.
@@ -31,10 +31,10 @@ pub struct State {
 }
 
 /// One key written or deleted.
-type Change = (Vec<u8>, Option<(Vec<u8>, i64)>);
+pub type Change = (Vec<u8>, Option<(Vec<u8>, i64)>);
 
 #[derive(Clone, Debug)]
-enum Action {
+pub enum Action {
     /// Changes, if the guards (mod revision of a key, 0 for absent) hold; `told` is whether
     /// the answer says that they did.
     Write {
@@ -53,8 +53,8 @@ enum Action {
 pub struct Operation {
     pub invoked: Duration,
     pub returned: Option<Duration>,
-    revision: Option<i64>,
-    action: Action,
+    pub revision: Option<i64>,
+    pub action: Action,
 }
 
 impl State {
