@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha1::{Digest, Sha1};
 use storage::checkpoint::layout::{self, DirectoryLock};
@@ -18,6 +19,7 @@ use storage::vfs::Vfs;
 use storage::vfs::real::RealVfs;
 
 use crate::config::{Bootstrap, Config, ConfigError, MetricsLevel, Quota, Url};
+use crate::engine::Sizes;
 use crate::metrics::Metrics;
 use crate::node::{Node, Restored, Timing};
 use crate::rpc::{METHODS, UNSERVED};
@@ -26,6 +28,9 @@ use crate::version::CLUSTER_VERSION;
 
 /// The term of a member that has just been founded.
 const FOUNDING_TERM: Term = Term(1);
+
+/// How many seconds lie between two passes of the scrub, for tests.
+const SCRUB_PAUSE_VARIABLE: &str = "STERNPOST_SCRUB_PAUSE";
 
 /// Why a member does not start.
 #[derive(Debug)]
@@ -75,6 +80,7 @@ pub struct Opened {
 /// cannot found a cluster.
 pub fn open(config: &Config) -> Result<Opened, StartError> {
     let flush_choice = FlushChoice::from_environment().map_err(ConfigError::Invalid)?;
+    let sizes = sizes().map_err(ConfigError::Invalid)?;
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     let directory = config.data_dir.as_path();
     let known = layout::recognise(&*vfs, directory)?.accept()?;
@@ -154,6 +160,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         election_timeout: config.election_timeout,
         metrics,
         slow_apply: config.warning_apply_duration,
+        sizes,
     };
     Ok(Opened { parts, locks })
 }
@@ -167,6 +174,21 @@ fn place_log(vfs: &dyn Vfs, directory: &Path, wal_dir: &Path) -> Result<Director
         log_place::create(vfs, directory, wal_dir, identity)?;
     }
     Ok(lock)
+}
+
+/// The amounts of the engine; the pause of the scrub is as [`SCRUB_PAUSE_VARIABLE`] says.
+fn sizes() -> Result<Sizes, String> {
+    let mut sizes = Sizes::default();
+    let text = std::env::var_os(SCRUB_PAUSE_VARIABLE).unwrap_or_default();
+    if text.is_empty() {
+        return Ok(sizes);
+    }
+    let seconds = text.to_str().and_then(|text| text.parse().ok());
+    let text = text.display();
+    let seconds =
+        seconds.ok_or_else(|| format!("{SCRUB_PAUSE_VARIABLE}={text} is no number of seconds"))?;
+    sizes.scrub_pause = Duration::from_secs(seconds);
+    Ok(sizes)
 }
 
 /// Verifies the log behind the published manifest; writes nothing.

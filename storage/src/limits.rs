@@ -55,6 +55,9 @@ pub const PENDING_GROUPS_MAX: usize = 1024;
 /// Recovery reads the log in pieces of at least this many bytes.
 pub const LOG_READ_WINDOW_BYTES: u64 = 1 << 20;
 
+/// Bytes that one step of the scrub reads, unless a group is larger: it sleeps between two.
+pub const SCRUB_READ_BYTES: u64 = 1 << 20;
+
 /// A segment that is being prepared is filled without pauses once less than this
 /// part of the active one is left.
 pub const LOG_HURRY_SHARE: u64 = 4;

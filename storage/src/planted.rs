@@ -97,4 +97,8 @@ pub enum Bug {
     NoPutIgnored,
     /// Shell: progress is told for what is still to be sent.
     ProgressBeforeEvents,
+    /// The scrub reads groups and does not compare their checksums.
+    ScrubSkipsChecksums,
+    /// The scrub takes a segment that was retired for a lost one.
+    ScrubBelievesRecycled,
 }

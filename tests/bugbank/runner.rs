@@ -11,7 +11,7 @@ use crate::run_seed;
 const SEEDS_MAX: u64 = 1_000;
 const TIME_MAX: Duration = Duration::from_secs(300);
 
-const BUGS: [Bug; 29] = [
+const BUGS: [Bug; 31] = [
     Bug::AnswerBeforeFlush,
     Bug::RetireBeforeManifest,
     Bug::LeaseEarly,
@@ -41,6 +41,8 @@ const BUGS: [Bug; 29] = [
     Bug::WatcherRepeats,
     Bug::NoPutIgnored,
     Bug::ProgressBeforeEvents,
+    Bug::ScrubSkipsChecksums,
+    Bug::ScrubBelievesRecycled,
 ];
 
 #[test]

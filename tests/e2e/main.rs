@@ -34,6 +34,7 @@ mod model;
 mod power;
 mod process;
 mod recorder;
+mod scrub;
 mod shim;
 mod slow_reader;
 mod wire;

@@ -3,15 +3,12 @@
 //! and between the steps of the checkpoint store. Each image is checked offline, opened,
 //! compared with the answered writes, and cut once more.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use storage::check;
 use storage::checkpoint::layout::{self, DataDirectory};
-use storage::checkpoint::{CheckpointStore, ColdReader, ModelDisk, ModelStore, ValueVisitor};
+use storage::checkpoint::{ModelDisk, ModelStore, StepGate, SteppedStore, StoreStep};
 use storage::error::Fatal;
-use storage::types::{RecordMeta, Revision};
 use storage::vfs::Vfs;
 use storage::vfs::sim::{CutPoint, OperationKind, SimDisk, SplitMix64};
 
@@ -26,98 +23,17 @@ const FOUND_SOMETHING: [u64; 2] = [33, 41];
 /// A directory that nothing lies in: syncing it is a step that the power can go at.
 const STEP: &str = "/steps";
 
-/// A model store each of whose steps is one more operation of the disk.
+/// Records that go to the store in one step.
+const STEP_RECORDS: usize = 4;
+
+/// Each step of the store is one more operation of the disk.
 #[derive(Debug)]
-struct SteppedStore {
-    disk: SimDisk,
-    inner: ModelStore,
-}
+struct DiskStep(SimDisk);
 
-impl SteppedStore {
-    fn open(disk: &SimDisk, model: &ModelDisk) -> Box<dyn CheckpointStore> {
-        Box::new(SteppedStore {
-            disk: disk.clone(),
-            inner: ModelStore::open(model),
-        })
-    }
-
-    fn step(&self) -> Result<(), Fatal> {
-        let stepped = self.disk.sync_dir(STEP.as_ref());
+impl StepGate for DiskStep {
+    fn step(&self, _step: StoreStep) -> Result<(), Fatal> {
+        let stepped = self.0.sync_dir(STEP.as_ref());
         stepped.map_err(|error| Fatal::io("step", STEP, error))
-    }
-}
-
-impl CheckpointStore for SteppedStore {
-    fn ingest_index(
-        &mut self,
-        records: &[Arc<RecordMeta>],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        for part in records.chunks(8) {
-            self.inner.ingest_index(part, between)?;
-            self.step()?;
-        }
-        Ok(())
-    }
-
-    fn ingest_values(
-        &mut self,
-        values: &[(Revision, Bytes)],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        for part in values.chunks(4) {
-            self.inner.ingest_values(part, between)?;
-            self.step()?;
-        }
-        Ok(())
-    }
-
-    fn remove_index(
-        &mut self,
-        revisions: &[Revision],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        for part in revisions.chunks(4) {
-            self.inner.remove_index(part, between)?;
-            self.step()?;
-        }
-        Ok(())
-    }
-
-    fn remove_values(
-        &mut self,
-        revisions: &[Revision],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        for part in revisions.chunks(4) {
-            self.inner.remove_values(part, between)?;
-            self.step()?;
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<(), Fatal> {
-        self.step()?;
-        self.inner.sync()
-    }
-
-    fn visit_index(
-        &self,
-        visit: &mut dyn FnMut(RecordMeta) -> Result<(), Fatal>,
-    ) -> Result<(), Fatal> {
-        self.inner.visit_index(visit)
-    }
-
-    fn visit_values(&self, visit: &mut ValueVisitor<'_>) -> Result<(), Fatal> {
-        self.inner.visit_values(visit)
-    }
-
-    fn reader(&self) -> ColdReader {
-        self.inner.reader()
-    }
-
-    fn path(&self) -> PathBuf {
-        self.inner.path()
     }
 }
 
@@ -133,7 +49,8 @@ struct Reach {
 
 fn open(disk: &SimDisk, model: &ModelDisk) -> Result<Member, Fatal> {
     let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
-    Member::open(&vfs, &directory(), SteppedStore::open(disk, model))
+    let store = SteppedStore::open(model, STEP_RECORDS, DiskStep(disk.clone()));
+    Member::open(&vfs, &directory(), Box::new(store))
 }
 
 fn run(

@@ -22,7 +22,7 @@ use storage::vfs::sim::SimDisk;
 use crate::host::SimHost;
 use crate::member::Member;
 use crate::settings::Settings;
-use crate::store::{FaultyStore, StoreFault};
+use crate::store::{self, StoreFault};
 
 const DIRECTORY: &str = "/data";
 
@@ -47,7 +47,7 @@ pub fn open(
         layout::create(&*vfs, directory, IDENTITY)?;
     }
     let published = checkpoint::read_manifest(&*vfs, directory)?;
-    let store = FaultyStore::open(store_disk, fault);
+    let store = store::open(store_disk, fault);
     let manifest = match published {
         Some(manifest) => manifest,
         None => first_manifest(&*vfs, directory)?,
@@ -74,6 +74,14 @@ pub fn open(
         voters: manifest.membership.voters.clone(),
     };
     let node = Node::new(IDENTITY.member_id, timing, restored);
+    let checkpointer = Checkpointer::new(
+        vfs,
+        directory,
+        Box::new(store),
+        manifest,
+        leftovers,
+        dropped,
+    );
     let revision = machine.mvcc().current_revision();
     let parts = Parts {
         member: IDENTITY.member_id,
@@ -83,17 +91,10 @@ pub fn open(
         log,
         machine,
         values: values.clone(),
-        published: manifest.clone(),
+        published: checkpointer.published().clone(),
+        scrub: checkpointer.scrub(),
         sizes: settings.sizes.clone(),
     };
-    let checkpointer = Checkpointer::new(
-        vfs,
-        directory,
-        Box::new(store),
-        manifest,
-        leftovers,
-        dropped,
-    );
     let mut host = SimHost::new(now, revision);
     let engine = Engine::new(parts, &mut host)?;
     Ok(Member::new(engine, host, values, checkpointer))

@@ -4,7 +4,8 @@
 //! whose end is judged: refused with the file named, or no harm at all.
 //!
 //! One kind of harm cannot be told from a power cut: a flip in the last group of
-//! the log, which nothing proves to have been synced. It is not drawn.
+//! the log, which nothing proves to have been synced. At rest it is not drawn; under a
+//! running member it is a kind of its own, since the next group proves it.
 
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,7 @@ pub fn strike(
 ) -> Option<String> {
     match kind {
         FaultKind::DamagedRecord | FaultKind::LostRecord => record(kind, store, random),
+        FaultKind::TailFlip => tail_flip(disk, tail, random),
         FaultKind::StaleFile => stale_file(disk, old?, random),
         FaultKind::StalePart => stale_part(disk, store, old?, random),
         _ => bytes(kind, disk, tail, random),
@@ -96,6 +98,15 @@ fn bytes(kind: FaultKind, disk: &SimDisk, tail: &Tail, random: &mut SplitMix64) 
         }
     }
     None
+}
+
+fn tail_flip(disk: &SimDisk, tail: &Tail, random: &mut SplitMix64) -> Option<String> {
+    let (path, begin, end) = tail.flushed.as_ref()?;
+    let mut bytes = disk.contents(path);
+    let at = begin + random.below(end - begin);
+    *bytes.get_mut(usize::try_from(at).unwrap())? ^= 1 << random.below(8);
+    disk.damage(path, bytes);
+    Some(format!("TailFlip of {} at {at}", path.display()))
 }
 
 fn record(kind: FaultKind, store: &ModelDisk, random: &mut SplitMix64) -> Option<String> {

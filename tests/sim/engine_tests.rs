@@ -1,16 +1,21 @@
 //! Single cases of the engine, by hand, on a disk without faults.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use storage::apply::command::{Alarm, Command, DeleteRange, KeyRange, Put};
-use storage::checkpoint::ModelDisk;
-use storage::error::Refusal;
-use storage::types::MemberId;
+use storage::checkpoint::{CheckpointStore, ModelDisk, ModelStore};
+use storage::error::{Fatal, Refusal};
+use storage::raft_log::RaftLog;
+use storage::types::{
+    Event, KeyValueRef, LogIndex, MemberId, Place, RecordMeta, Revision, SegmentNumber, Term,
+};
 use storage::vfs::sim::{SimDisk, SplitMix64};
 
 use crate::boot;
-use crate::engine::{Applied, Rejected};
+use crate::engine::{Applied, Rejected, ValueReader};
 use crate::host::{Flush, Request, Slot, SpareWork};
 use crate::member::Member;
 use crate::settings::Settings;
@@ -297,4 +302,67 @@ fn what_fits_nowhere_waits_for_space() {
     member.tick().unwrap();
     settle(&mut member);
     assert!(matches!(waiting.take(), Some(Ok(_))));
+}
+
+/// The store's own checksum holds, the record's does not: another value lies there.
+#[test]
+fn a_cold_value_that_is_not_the_records_is_not_served() {
+    let options = Settings::draw(&mut SplitMix64(1)).log_options(1);
+    let (vfs, path) = (Arc::new(SimDisk::new(1)), Path::new("/data/log"));
+    let applied = (LogIndex(0), Term(0));
+    let (log, _) = RaftLog::open(vfs, path, options, applied).unwrap();
+    let disk = ModelDisk::default();
+    let mut store = ModelStore::open(&disk);
+    let (right, wrong) = (Revision::new(5, 0), Revision::new(6, 0));
+    let stored = [right, wrong].map(|revision| (revision, Bytes::from_static(b"value")));
+    store.ingest_values(&stored, &mut || ()).unwrap();
+    let values = ValueReader::new(log.reader(), store.reader());
+    let place = |of: &[u8]| Place {
+        segment: SegmentNumber(99),
+        offset: 4096,
+        length: u32::try_from(of.len()).unwrap(),
+        crc: crc32fast::hash(of),
+    };
+    let found = values.find(right, place(b"value")).unwrap();
+    assert_eq!(found, Some(Bytes::from_static(b"value")));
+    for other in [&b"eulav"[..], b"longer"] {
+        let refused = values.find(wrong, place(other)).unwrap_err();
+        assert!(matches!(refused, Fatal::Corruption { .. }), "{refused}");
+    }
+    assert_eq!(
+        values.find(Revision::new(7, 0), place(b"value")).unwrap(),
+        None
+    );
+}
+
+/// Found by seed 336 of 2026-11-25: events in the ring hold no pin, so what one replaced may
+/// lie nowhere any more once compaction has passed the event. Before that it is lost.
+#[test]
+fn an_event_that_is_read_late_goes_out_without_what_compaction_took() {
+    let mut member = serving();
+    put(&mut member);
+    let newest = put(&mut member);
+    let record = |main: i64| RecordMeta {
+        key: Arc::from(&b"key"[..]),
+        revision: Revision::new(main, 0),
+        create_revision: 2,
+        version: main - 1,
+        lease: storage::types::LeaseId::NONE,
+        tombstone: false,
+        place: Place {
+            segment: SegmentNumber(99),
+            offset: 4096,
+            length: 5,
+            crc: crc32fast::hash(b"value"),
+        },
+    };
+    let event = Event {
+        meta: Arc::new(record(newest)),
+        key_value: KeyValueRef::Resident(record(newest).encode(b"value")),
+        previous: Some(KeyValueRef::Stored(Arc::new(record(newest - 1)))),
+    };
+    assert!(member.change(&event, true).is_err(), "a value is lost");
+    compact(&mut member, newest);
+    let change = member.change(&event, true).unwrap();
+    assert!(change.previous.is_none());
 }

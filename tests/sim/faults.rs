@@ -40,6 +40,7 @@ pub enum FaultKind {
     FailedReadWhileCleaning,
     FullDiskWhileCleaning,
     BitFlip,
+    TailFlip,
     ZeroedSector,
     MisdirectedSector,
     DamagedRecord,
@@ -78,14 +79,24 @@ impl FaultKind {
     ];
 
     /// Those of a disk that breaks its word.
-    pub const OF_A_DISK: [FaultKind; 7] = [
+    pub const OF_A_DISK: [FaultKind; 8] = [
         FaultKind::BitFlip,
+        FaultKind::TailFlip,
         FaultKind::ZeroedSector,
         FaultKind::MisdirectedSector,
         FaultKind::DamagedRecord,
         FaultKind::LostRecord,
         FaultKind::StaleFile,
         FaultKind::StalePart,
+    ];
+
+    /// Those that the scrub must find at least once in a campaign.
+    pub const OF_BYTES: [FaultKind; 5] = [
+        FaultKind::BitFlip,
+        FaultKind::TailFlip,
+        FaultKind::ZeroedSector,
+        FaultKind::MisdirectedSector,
+        FaultKind::DamagedRecord,
     ];
 
     /// True for a fault that waits until values are moved out of segments.

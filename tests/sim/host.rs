@@ -15,7 +15,9 @@ use storage::mvcc::Mvcc;
 use storage::raft_log::{GroupNumber, GroupWrite, LogEntry, Spare, SpareJob, Unprepared};
 use storage::types::{LogIndex, MemberId, RevisionEvents};
 
-use crate::engine::{self, CheckpointWork, HashKvWalk, Host, Observation, Rejected};
+use crate::engine::{
+    self, CheckpointWork, HashKvWalk, Host, Observation, Rejected, ScrubWork, Scrubbed,
+};
 use crate::node::Node;
 use crate::watch::Hub;
 
@@ -65,6 +67,14 @@ pub enum Checkpoint {
     Done(Box<Manifest>),
 }
 
+/// The scrub thread.
+#[derive(Debug)]
+pub enum Scrub {
+    Idle,
+    Submitted(Box<ScrubWork>),
+    Done(Scrubbed),
+}
+
 /// One entry applied: where, and the hash of the state after it.
 #[derive(Clone, Copy, Debug)]
 pub struct AppliedEntry {
@@ -86,6 +96,7 @@ pub struct SimHost {
     pub flush: Flush,
     pub spare: SpareWork,
     pub checkpoint: Checkpoint,
+    pub scrub: Scrub,
     pub hash_walks: VecDeque<Box<HashKvWalk>>,
     /// For the run to take.
     pub entries: Vec<AppliedEntry>,
@@ -106,6 +117,7 @@ impl SimHost {
             flush: Flush::Idle,
             spare: SpareWork::Idle,
             checkpoint: Checkpoint::Idle,
+            scrub: Scrub::Idle,
             hash_walks: VecDeque::new(),
             entries: Vec::new(),
             commands: Vec::new(),
@@ -152,6 +164,11 @@ impl Host for SimHost {
         let idle = matches!(self.spare, SpareWork::Idle);
         assert!(idle, "one spare at a time");
         self.spare = SpareWork::Submitted(job);
+    }
+
+    fn scrub(&mut self, work: ScrubWork) {
+        assert!(matches!(self.scrub, Scrub::Idle), "one pass at a time");
+        self.scrub = Scrub::Submitted(Box::new(work));
     }
 
     fn hash_compaction(&mut self, walk: Box<HashKvWalk>) {

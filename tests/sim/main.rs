@@ -60,6 +60,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use faults::{Counts, FaultKind};
+use probe::Ended;
 use run::{Run, Stats};
 use trace::Trace;
 
@@ -152,6 +153,13 @@ fn seeds() {
     for (probe, count) in &counts.probes {
         eprintln!("  {probe:?}: {count}");
     }
+    for kind in FaultKind::OF_BYTES {
+        let found = counts.probes.get(&(kind, Ended::FoundByScrub));
+        assert!(
+            found.is_some() || count < 100,
+            "the scrub never found a {kind:?} in {count} seeds"
+        );
+    }
     for kind in FaultKind::OF_A_LIFE.into_iter().chain(FaultKind::OF_A_DISK) {
         let of =
             |map: &std::collections::BTreeMap<FaultKind, u64>| map.get(&kind).copied().unwrap_or(0);
@@ -161,22 +169,6 @@ fn seeds() {
             reached > 0 || count < 100,
             "the fault {kind:?} never fired in {count} seeds"
         );
-    }
-}
-
-/// Seeds that have found something; each is kept with what it found. Where the draws
-/// have changed since, the case stands in a test of its own as well.
-const FOUND: [(u64, &str); 1] = [(
-    336,
-    "a slow watcher asks for a predecessor whose segment was cleaned",
-)];
-
-#[test]
-fn seeds_that_have_found_something() {
-    for (seed, what) in FOUND {
-        if let Err(problem) = run_seed(seed) {
-            panic!("{what}\n{problem}");
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use storage::mvcc::{HashKvResult, Mvcc};
 use storage::types::{LeaseId, Revision};
 
 use crate::engine::{Applied, Engine, History, ReadTxn, Rejected, ValueReader};
-use crate::host::{Checkpoint, Flush, Request, SimHost, Slot, SpareWork};
+use crate::host::{Checkpoint, Flush, Request, Scrub, SimHost, Slot, SpareWork};
 use crate::watch::Stream;
 
 /// Records that the warm-up looks at in one step.
@@ -23,9 +23,11 @@ pub struct Member {
     pub host: SimHost,
     pub values: ValueReader,
     pub checkpointer: Checkpointer,
-    /// How many checkpoints were made, how many segments cleaned.
+    /// How many checkpoints were made, how many segments cleaned, how many passes of the
+    /// scrub ended.
     pub checkpoints: u64,
     pub cleaned: u64,
+    pub scrubs: u64,
     warm_after: Option<Revision>,
 }
 
@@ -43,6 +45,7 @@ impl Member {
             checkpointer,
             checkpoints: 0,
             cleaned: 0,
+            scrubs: 0,
             warm_after: Some(Revision::default()),
         }
     }
@@ -130,6 +133,24 @@ impl Member {
             other => self.host.checkpoint = other,
         }
         Ok(())
+    }
+
+    /// One step of the scrub thread.
+    pub fn perform_scrub(&mut self) -> Result<(), Fatal> {
+        if let Scrub::Submitted(work) = &mut self.host.scrub
+            && let Some(scrubbed) = work.step(&mut |_| {})?
+        {
+            self.host.scrub = Scrub::Done(scrubbed);
+        }
+        Ok(())
+    }
+
+    pub fn report_scrub(&mut self) {
+        if let Scrub::Done(scrubbed) = self.host.scrub {
+            self.host.scrub = Scrub::Idle;
+            self.engine.scrub_done(scrubbed, &self.host);
+            self.scrubs += 1;
+        }
     }
 
     /// One slice of background work, if any is due.

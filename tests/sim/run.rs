@@ -63,6 +63,8 @@ pub struct Stats {
     pub checkpoints: u64,
     pub cleaned_segments: u64,
     pub moved_values: u64,
+    /// Passes of the scrub.
+    pub scrubs: u64,
     pub recoveries: u64,
     pub open_writes_kept: u64,
     pub open_writes_lost: u64,
@@ -81,6 +83,7 @@ impl Stats {
         self.checkpoints += other.checkpoints;
         self.cleaned_segments += other.cleaned_segments;
         self.moved_values += other.moved_values;
+        self.scrubs += other.scrubs;
         self.recoveries += other.recoveries;
         self.open_writes_kept += other.open_writes_kept;
         self.open_writes_lost += other.open_writes_lost;
@@ -339,6 +342,7 @@ impl Run {
         self.stats.checkpoints += member.checkpoints;
         self.stats.cleaned_segments += member.cleaned;
         self.stats.moved_values += member.host.moved;
+        self.stats.scrubs += member.scrubs;
     }
 
     fn steps_of(&mut self, member: &mut Member, plan: Plan, tried: &mut u64) -> Result<(), Stop> {
@@ -429,6 +433,7 @@ impl Run {
         let everything: BTreeSet<i64> = self.retained(&member).collect();
         self.check_revisions(&mut member, everything)?;
         self.check_state(&mut member)?;
+        self.scrub_once(&mut member)?;
         self.count_made(&member);
         Ok(())
     }

@@ -10,9 +10,14 @@ use crate::answer::Answer;
 use crate::clients::Clients;
 use crate::history::durable::{State, everything};
 use crate::history::{atomic, reads};
-use crate::host::Flush;
+use crate::host::{Flush, SpareWork};
 use crate::member::Member;
 use crate::run::{Run, Stop};
+
+/// Ticks after which nothing is left to be done without a request.
+const IDLE_TICKS: u64 = 20;
+/// A segment that cannot be recycled is tried again with every tick.
+const IDLE_TICKS_MAX: u64 = 200;
 
 /// Revisions of the past that are compared after a restart.
 const REVISIONS_CHECKED: usize = 12;
@@ -31,7 +36,12 @@ impl Run {
         member.turn()?;
         self.outputs(member)?;
         match self.random.below(100) {
-            0..28 => self.write(member)?,
+            0..26 => self.write(member)?,
+            26..27 => member.perform_scrub()?,
+            27..28 => {
+                member.perform_scrub()?;
+                member.report_scrub();
+            }
             28..44 => self.flush(member)?,
             44..58 => member.report_flush()?,
             58..64 => self.read(member)?,
@@ -225,6 +235,46 @@ impl Run {
 
     fn is_at_rest(&self) -> bool {
         self.serving && self.durable.open_count() == 0 && self.refused.is_empty()
+    }
+
+    /// Nobody asks for anything: the last group is proven, segments that were retired are
+    /// recycled.
+    pub fn be_idle(&mut self, member: &mut Member) -> Result<(), Stop> {
+        for ticks in 0..IDLE_TICKS_MAX {
+            self.now += Duration::from_millis(200);
+            member.host.now = self.now;
+            member.turn()?;
+            member.tick()?;
+            let spare_offered = !matches!(member.host.spare, SpareWork::Idle);
+            self.flush(member)?;
+            member.report_flush()?;
+            self.outputs(member)?;
+            member.perform_spare();
+            member.report_spare()?;
+            if ticks > IDLE_TICKS && !spare_offered {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A whole pass of the scrub that begins now; one may be under way before it.
+    pub fn scrub_once(&mut self, member: &mut Member) -> Result<(), Stop> {
+        let enough = member.scrubs + 2;
+        for _ in 0..10_000 {
+            self.now += Duration::from_secs(1);
+            member.host.now = self.now;
+            member.tick()?;
+            self.flush(member)?;
+            member.report_flush()?;
+            self.outputs(member)?;
+            member.perform_scrub()?;
+            member.report_scrub();
+            if member.scrubs == enough {
+                return Ok(());
+            }
+        }
+        Err(Stop::Violation("a pass of the scrub never ends".to_owned()))
     }
 
     /// Lets everything under way come to its end.

@@ -1,13 +1,10 @@
 //! The checkpoint store under faults: a model of fjall's promises whose every
 //! step can be the last one of the process.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use storage::checkpoint::{CheckpointStore, ColdReader, ModelDisk, ModelStore, ValueVisitor};
+use storage::checkpoint::{ModelDisk, StepGate, SteppedStore, StoreStep};
 use storage::error::Fatal;
-use storage::types::{RecordMeta, Revision};
 
 /// What will go wrong in the store; shared with whoever plans it.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +44,7 @@ impl StoreFault {
         *self.state.lock().unwrap() = State::default();
     }
 
-    fn step(&self, sync: bool) -> Result<(), Fatal> {
+    fn take_step(&self, sync: bool) -> Result<(), Fatal> {
         let mut state = self.state.lock().unwrap();
         if state.full {
             state.struck = true;
@@ -75,95 +72,16 @@ impl StoreFault {
     }
 }
 
-/// A model store whose every step asks the plan first.
-#[derive(Debug)]
-pub struct FaultyStore {
-    fault: StoreFault,
-    inner: ModelStore,
-}
-
-impl FaultyStore {
-    pub fn open(disk: &ModelDisk, fault: &StoreFault) -> FaultyStore {
-        FaultyStore {
-            fault: fault.clone(),
-            inner: ModelStore::open(disk),
-        }
-    }
-}
-
 /// Records that go to the store in one step: a run may be cut within.
 const STEP_RECORDS: usize = 3;
 
-impl CheckpointStore for FaultyStore {
-    fn ingest_index(
-        &mut self,
-        records: &[Arc<RecordMeta>],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        for part in records.chunks(STEP_RECORDS) {
-            self.fault.step(false)?;
-            self.inner.ingest_index(part, between)?;
-        }
-        Ok(())
+impl StepGate for StoreFault {
+    fn step(&self, step: StoreStep) -> Result<(), Fatal> {
+        self.take_step(step == StoreStep::Sync)
     }
+}
 
-    fn ingest_values(
-        &mut self,
-        values: &[(Revision, Bytes)],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        for part in values.chunks(STEP_RECORDS) {
-            self.fault.step(false)?;
-            self.inner.ingest_values(part, between)?;
-        }
-        Ok(())
-    }
-
-    fn remove_index(
-        &mut self,
-        revisions: &[Revision],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        for part in revisions.chunks(STEP_RECORDS) {
-            self.fault.step(false)?;
-            self.inner.remove_index(part, between)?;
-        }
-        Ok(())
-    }
-
-    fn remove_values(
-        &mut self,
-        revisions: &[Revision],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        for part in revisions.chunks(STEP_RECORDS) {
-            self.fault.step(false)?;
-            self.inner.remove_values(part, between)?;
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<(), Fatal> {
-        self.fault.step(true)?;
-        self.inner.sync()
-    }
-
-    fn visit_index(
-        &self,
-        visit: &mut dyn FnMut(RecordMeta) -> Result<(), Fatal>,
-    ) -> Result<(), Fatal> {
-        self.inner.visit_index(visit)
-    }
-
-    fn visit_values(&self, visit: &mut ValueVisitor<'_>) -> Result<(), Fatal> {
-        self.inner.visit_values(visit)
-    }
-
-    fn reader(&self) -> ColdReader {
-        self.inner.reader()
-    }
-
-    fn path(&self) -> PathBuf {
-        self.inner.path()
-    }
+/// A model store whose every step asks the plan first.
+pub fn open(disk: &ModelDisk, fault: &StoreFault) -> SteppedStore<StoreFault> {
+    SteppedStore::open(disk, STEP_RECORDS, fault.clone())
 }

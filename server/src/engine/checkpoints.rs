@@ -73,6 +73,11 @@ impl Checkpoints {
         }
     }
 
+    /// The manifest that was published last.
+    pub(super) fn published(&self) -> &Manifest {
+        &self.published
+    }
+
     /// A group of this many bytes went to the log.
     pub(super) fn appended(&mut self, bytes: u64) {
         self.log_bytes += bytes;

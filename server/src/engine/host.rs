@@ -15,6 +15,7 @@ use storage::types::{LogIndex, MemberId, RevisionEvents};
 
 use super::checkpoint_work::CheckpointWork;
 use super::requests::{HashKvWalk, Rejected};
+use super::scrub::ScrubWork;
 use crate::node::Node;
 
 /// See the head of the file.
@@ -36,6 +37,9 @@ pub trait Host: Debug + Sized {
 
     /// Has a segment prepared; then [`super::Engine::spare_ready`]. One at a time.
     fn prepare(&mut self, job: SpareJob);
+
+    /// Has a pass over the files made; then [`super::Engine::scrub_done`]. One at a time.
+    fn scrub(&mut self, work: ScrubWork);
 
     /// Has the hash of a compaction walked to its end, slice by slice, and
     /// remembered. The purge waits for it.

@@ -51,3 +51,7 @@ pub(super) const FULL_DISKS_MAX: u32 = 2;
 /// What is kept of the active segment for alarms, compactions, deletions and the ends
 /// of leases while there is no space for the next one: 256 groups of the smallest size.
 pub(super) const LOG_RESERVE_BYTES: u64 = 1 << 20;
+
+/// Between two passes of the scrub. With its rate each byte of a large member is read
+/// every few hours (docs/design/0004-scrub.md).
+pub(super) const SCRUB_PAUSE: Duration = Duration::from_secs(60 * 60);

@@ -21,6 +21,7 @@ mod proposals;
 mod reads;
 mod requests;
 mod room;
+mod scrub;
 mod sizes;
 mod take;
 mod turn;
@@ -36,6 +37,7 @@ pub use requests::{
     Applied, CountSlice, HashKvJob, HashKvWalk, History, LeaseState, MissingValues, OpenedRead,
     ReadSlice, ReadTxn, Rejected, Request, SnapshotStart, StatusNumbers,
 };
+pub use scrub::{ScrubWork, Scrubbed};
 pub use sizes::Sizes;
 pub use take::told_size;
 pub use turn::{Engine, Parts};

@@ -7,7 +7,7 @@ use storage::checkpoint::MOVED_BYTES_MAX;
 
 use super::limits::{
     CHECKPOINT_INTERVAL, CHECKPOINT_LOG_BYTES, COLLECT_SLICE_RECORDS, MOVED_BYTES_PER_CHECKPOINT,
-    PURGE_SLICE_RECORDS,
+    PURGE_SLICE_RECORDS, SCRUB_PAUSE,
 };
 
 /// See the head of the file.
@@ -25,6 +25,8 @@ pub struct Sizes {
     pub moved_bytes_per_checkpoint: u64,
     /// Moved bytes that go to the cold store at once.
     pub moved_batch_bytes: usize,
+    /// From the end of one pass over the files to the next.
+    pub scrub_pause: Duration,
 }
 
 impl Default for Sizes {
@@ -36,6 +38,7 @@ impl Default for Sizes {
             checkpoint_interval: CHECKPOINT_INTERVAL,
             moved_bytes_per_checkpoint: MOVED_BYTES_PER_CHECKPOINT,
             moved_batch_bytes: MOVED_BYTES_MAX,
+            scrub_pause: SCRUB_PAUSE,
         }
     }
 }

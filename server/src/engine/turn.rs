@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use storage::apply::command::Command;
 use storage::apply::{EntryData, LeaseChange, Outcome, StateMachine, codec};
-use storage::checkpoint::Manifest;
+use storage::checkpoint::{Manifest, StoreScrub};
 use storage::error::Fatal;
 use storage::planted::{Bug, planted};
 use storage::raft_log::{EntryKind, GroupNumber, LogEntry, RaftLog, Spare, Unprepared};
@@ -22,6 +22,7 @@ use super::pins::Pins;
 use super::proposals::Proposals;
 use super::reads::PageCounts;
 use super::room::Room;
+use super::scrub::Scrub;
 use super::sizes::Sizes;
 use super::value_reader::ValueReader;
 use crate::node::{Append, AppendNumber, Input, Node};
@@ -45,6 +46,8 @@ pub struct Parts {
     pub values: ValueReader,
     /// The manifest that the state machine was loaded from.
     pub published: Manifest,
+    /// Reads back what is published.
+    pub scrub: StoreScrub,
     /// When work is due and how much is done at once.
     pub sizes: Sizes,
 }
@@ -71,6 +74,7 @@ pub struct Engine<H: Host> {
     pub(super) page_counts: PageCounts,
     pub(super) maintenance: Maintenance<H>,
     pub(super) checkpoints: Checkpoints,
+    pub(super) scrub: Scrub,
     pub(super) sizes: Sizes,
     pub(super) room: Room,
     in_flight: Option<InFlight>,
@@ -101,6 +105,7 @@ impl<H: Host> Engine<H> {
             page_counts: PageCounts::default(),
             maintenance: Maintenance::default(),
             checkpoints: Checkpoints::new(parts.published, parts.name, parts.client_urls, now),
+            scrub: Scrub::new(parts.scrub, now),
             sizes: parts.sizes,
             room: Room::default(),
             in_flight: None,
@@ -260,6 +265,7 @@ impl<H: Host> Engine<H> {
         self.prove_when_idle(host)?;
         self.checkpoint_when_due(host);
         self.prepare_segment(host);
+        self.scrub_when_due(host);
         Ok(())
     }
 

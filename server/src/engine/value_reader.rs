@@ -37,7 +37,7 @@ impl ValueReader {
         if let Some(value) = self.log.read_value(place)? {
             return Ok(Some(value.into()));
         }
-        self.cold.read_value(revision)
+        self.cold.find(revision, place)
     }
 
     /// The bytes of a value that must be there.

@@ -1,11 +1,12 @@
-//! Two background threads: the checkpoint thread owns the checkpointer and writes
+//! Three background threads: the checkpoint thread owns the checkpointer and writes
 //! index records, cold values and manifests; the segment thread prepares spare
-//! segments of the log. Neither is on the commit path.
+//! segments of the log; the scrub thread reads all of it back. None is on the commit path.
 //!
-//! The checkpoint thread runs at a lower priority (`priority`).
+//! The checkpoint thread runs at a lower priority (`priority`), the scrub thread at the lowest.
 //!
-//! Invariants: jobs are done in order; a failure of the checkpoint thread ends the
-//! process. Limits: one checkpoint and one spare at a time, [`PAUSE`] between runs.
+//! Invariants: jobs are done in order; a failure of the checkpoint or the scrub thread ends
+//! the process. Limits: one checkpoint, one spare and one pass at a time, [`PAUSE`] between
+//! runs.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -19,7 +20,8 @@ use tokio::sync::mpsc;
 
 use super::die;
 use super::priority::step_aside;
-use crate::engine::CheckpointWork;
+use super::scrub_thread;
+use crate::engine::{CheckpointWork, ScrubWork, Scrubbed};
 use crate::metrics::Metrics;
 
 /// Between two pieces of a segment that is filled, 1 MiB each: at most 62 MiB a second,
@@ -37,6 +39,8 @@ pub(super) enum Done {
     Checkpoint(Box<Manifest>),
     /// A job on a segment has ended.
     Spare(Result<Spare, Unprepared>),
+    /// A pass over the files ended without a finding.
+    Scrub(Scrubbed),
 }
 
 /// The core loop's end.
@@ -44,6 +48,7 @@ pub(super) enum Done {
 pub(super) struct CheckpointWorker {
     work: SyncSender<CheckpointWork>,
     spares: SyncSender<SpareJob>,
+    passes: SyncSender<ScrubWork>,
     done: mpsc::Receiver<Done>,
 }
 
@@ -52,8 +57,11 @@ impl CheckpointWorker {
     pub(super) fn start(mut checkpointer: Checkpointer, metrics: Arc<Metrics>) -> CheckpointWorker {
         let (work, to_do) = sync_channel::<CheckpointWork>(1);
         let (spares, to_prepare) = sync_channel::<SpareJob>(1);
-        let (report, done) = mpsc::channel(2);
+        let (passes, to_scrub) = sync_channel::<ScrubWork>(1);
+        let (report, done) = mpsc::channel(3);
         let report_spare = report.clone();
+        let report_pass = report.clone();
+        spawn("scrub", move || scrub_thread::run(&to_scrub, &report_pass));
         spawn("checkpoint", move || {
             step_aside();
             for work in to_do {
@@ -86,7 +94,12 @@ impl CheckpointWorker {
                 }
             }
         });
-        CheckpointWorker { work, spares, done }
+        CheckpointWorker {
+            work,
+            spares,
+            passes,
+            done,
+        }
     }
 
     /// Hands over one checkpoint.
@@ -101,6 +114,13 @@ impl CheckpointWorker {
         self.spares
             .try_send(job)
             .expect("one spare at a time, and the thread lives");
+    }
+
+    /// Has a pass over the files made.
+    pub(super) fn scrub(&self, work: ScrubWork) {
+        self.passes
+            .try_send(work)
+            .expect("one pass at a time, and the thread lives");
     }
 
     /// What was done. Cancel safe.

@@ -56,6 +56,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// `--warning-apply-duration`.
     pub slow_apply: Duration,
+    /// When work is due and how much of it is done at once.
+    pub sizes: Sizes,
 }
 
 /// See the head of the file.
@@ -84,6 +86,7 @@ impl Core {
             election_timeout,
             metrics,
             slow_apply,
+            sizes,
         } = parts;
         let engine_parts = engine::Parts {
             member: identity.member_id,
@@ -93,7 +96,8 @@ impl Core {
             log,
             values: values.reader().clone(),
             published: checkpointer.published().clone(),
-            sizes: Sizes::default(),
+            scrub: checkpointer.scrub(),
+            sizes,
             machine,
         };
         let view = Arc::new(View::new(identity));
@@ -160,6 +164,7 @@ impl Core {
                         or_die(engine.checkpoint_done(*manifest));
                     }
                     Done::Spare(made) => or_die(engine.spare_ready(made, shell)),
+                    Done::Scrub(scrubbed) => engine.scrub_done(scrubbed, shell),
                 },
                 _ = lease_scan.tick() => engine.expire_leases(shell),
                 taken = self.requests.recv_many(&mut batch, REQUESTS_PER_TURN) => {

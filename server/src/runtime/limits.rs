@@ -21,3 +21,7 @@ pub(super) const LEASE_SCAN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Values warmed up at a time.
 pub(super) const WARM_SLICE_RECORDS: usize = 256;
+
+/// What the scrub reads of the data directory, so that a cheap disk has nearly all of
+/// itself left for flushes.
+pub(super) const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;

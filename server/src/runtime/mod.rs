@@ -14,6 +14,7 @@ mod limits;
 mod memory_guard;
 mod meters;
 mod priority;
+mod scrub_thread;
 mod shell;
 mod values;
 mod view;

@@ -18,7 +18,7 @@ use super::flush::Flusher;
 use super::handle::Handle;
 use super::meters::Meters;
 use super::view::View;
-use crate::engine::{self, CheckpointWork, HashKvWalk, Host, Observation, Rejected};
+use crate::engine::{self, CheckpointWork, HashKvWalk, Host, Observation, Rejected, ScrubWork};
 use crate::node::Node;
 use crate::watch::Hub;
 
@@ -60,6 +60,10 @@ impl Host for Shell {
 
     fn prepare(&mut self, job: SpareJob) {
         self.worker.prepare(job);
+    }
+
+    fn scrub(&mut self, work: ScrubWork) {
+        self.worker.scrub(work);
     }
 
     fn hash_compaction(&mut self, walk: Box<HashKvWalk>) {

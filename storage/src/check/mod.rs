@@ -12,7 +12,7 @@ mod records;
 use std::path::{Path, PathBuf};
 
 use crate::apply::codec;
-use crate::checkpoint::layout::{self, DataDirectory};
+use crate::checkpoint::layout;
 use crate::checkpoint::{CheckpointStore, FjallStore, Identity, Manifest};
 use crate::error::Fatal;
 use crate::raft_log::{self, EntryKind, SegmentInfo, Verified};
@@ -130,10 +130,9 @@ pub fn run(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Fatal> {
     let mut report = Report::default();
-    let Some(found) = report.take(layout::recognise(vfs, directory))? else {
+    if !recognise(vfs, directory, &mut report)? {
         return Ok(report);
-    };
-    require_ours(found, directory)?;
+    }
     let _lock = layout::lock(directory)?;
     let store = open_store(vfs, directory, &mut report)?;
     let store = store.as_ref().map(|store| store as &dyn CheckpointStore);
@@ -178,16 +177,31 @@ pub fn run_with(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Fatal> {
     let mut report = Report::default();
-    if let Some(found) = report.take(layout::recognise(vfs, directory))? {
-        require_ours(found, directory)?;
+    if recognise(vfs, directory, &mut report)? {
         check(vfs, directory, Some(store), &mut report, progress)?;
     }
     Ok(report)
 }
 
-fn require_ours(found: DataDirectory, directory: &Path) -> Result<(), Fatal> {
+/// True for a directory of ours; a lost or damaged identity file is a finding.
+fn recognise(vfs: &dyn Vfs, directory: &Path, report: &mut Report) -> Result<bool, Fatal> {
+    let missing = |path: &Path| {
+        let exists = vfs.exists(path);
+        let exists = exists.map_err(|source| Fatal::io("look for", path, source))?;
+        Ok::<bool, Fatal>(!exists)
+    };
+    let identity = directory.join(layout::IDENTITY);
+    if missing(&identity)? && !missing(&directory.join(layout::MANIFEST))? {
+        let detail = "the identity file is missing, though a manifest lies beside it; restore \
+                      it, or the whole directory, from a copy";
+        report.add(identity, 0, detail);
+        return Ok(false);
+    }
+    let Some(found) = report.take(layout::recognise(vfs, directory))? else {
+        return Ok(false);
+    };
     match found.accept()? {
-        Some(_) => Ok(()),
+        Some(_) => Ok(true),
         None => Err(Fatal::refused(
             directory,
             "there is no data directory here; give the --data-dir of a member",
@@ -215,7 +229,7 @@ fn check(
     if let Some(manifest) = &manifest {
         check_segments(directory, manifest, log.as_ref(), report);
         if let Some(store) = store {
-            records::check(manifest, store, log.as_ref(), report, progress)?;
+            records::check(directory, manifest, store, log.as_ref(), report, progress)?;
         }
     }
     Ok(())
@@ -274,12 +288,15 @@ fn check_log(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<Verified>, Fatal> {
     let path = directory.join(layout::LOG);
-    let told = |done| Progress {
-        phase: Phase::Log,
-        done,
-        total: done,
+    let mut told = |done, total| {
+        progress(Progress {
+            phase: Phase::Log,
+            done,
+            total,
+        });
     };
-    let Some(log) = report.take(raft_log::verify(vfs, &path, applied))? else {
+    let verified = raft_log::verify(vfs, &path, applied, &mut told);
+    let Some(log) = report.take(verified)? else {
         return Ok(None);
     };
     let Some(log) = log else {
@@ -294,9 +311,8 @@ fn check_log(
     };
     report.log_segments = log.segments.len() as u64;
     report.log_entries = log.entries.len() as u64;
-    progress(told(
-        log.segments.iter().map(|segment| segment.bytes_used).sum(),
-    ));
+    let bytes = log.segments.iter().map(|segment| segment.bytes_used).sum();
+    told(bytes, bytes);
     for entry in &log.entries {
         let is_command = entry.kind == EntryKind::Normal && !entry.data.is_empty();
         if is_command && let Err(error) = codec::decode(&entry.data) {
@@ -329,10 +345,13 @@ fn check_segments(
                 "manifest {} lists segment {}, which is not there",
                 manifest.sequence, segment.0
             );
-            report.add(directory.join(layout::LOG), 0, detail);
+            let path = raft_log::segment_path(&directory.join(layout::LOG), *segment);
+            report.add(path, 0, detail);
         }
     }
 }
 
+#[cfg(test)]
+mod kinds_tests;
 #[cfg(test)]
 mod tests;

@@ -2,36 +2,31 @@
 //! each other and against leases; values, in the log and cold, against records.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use crate::checkpoint::{self, CheckpointStore, Manifest};
+use crate::checkpoint::{self, CheckpointStore, Manifest, layout};
 use crate::error::Fatal;
-use crate::raft_log::Verified;
-use crate::types::{Key, LeaseId, Place, RecordMeta, Revision};
+use crate::mvcc::StateHash;
+use crate::raft_log::{Verified, segment_path};
+use crate::types::{Key, Place, RecordMeta, Revision};
 
 use super::{Phase, Progress, Report};
 
 /// Progress is told once per so many items.
 const PROGRESS_STRIDE: u64 = 1024;
 
-/// The newest record of a key seen so far.
-struct Newest {
-    revision: Revision,
-    create_revision: i64,
-    version: i64,
-    lease: LeaseId,
-    tombstone: bool,
-}
-
 /// What is collected while the records pass by.
 #[derive(Default)]
 struct Seen {
-    newest: BTreeMap<Key, Newest>,
+    /// The newest record of each key so far.
+    newest: BTreeMap<Key, RecordMeta>,
     in_log: Vec<(Revision, Place)>,
     cold: Vec<(Revision, Place)>,
 }
 
 /// Checks all of it. What cannot be read ends only its own part.
 pub(super) fn check(
+    directory: &Path,
     manifest: &Manifest,
     store: &dyn CheckpointStore,
     log: Option<&Verified>,
@@ -63,14 +58,17 @@ pub(super) fn check(
         seen.follow(record, &mut defects);
         Ok(())
     });
-    report.take(loaded)?;
+    let whole = report.take(loaded)?.is_some();
     report.records = records;
+    if whole {
+        seen.check_live_hash(manifest, &mut defects);
+    }
     seen.check_leases(manifest, &mut defects);
     for detail in defects {
         report.add(store.path(), 0, detail);
     }
     if let Some(log) = log {
-        check_log_values(&seen.in_log, log, report, progress)?;
+        check_log_values(directory, &seen.in_log, log, report, progress)?;
     }
     check_cold_values(&seen.cold, store, report, progress)
 }
@@ -78,17 +76,11 @@ pub(super) fn check(
 impl Seen {
     /// A record against the one before it of the same key.
     fn follow(&mut self, record: RecordMeta, defects: &mut Vec<String>) {
-        let newest = Newest {
-            revision: record.revision,
-            create_revision: record.create_revision,
-            version: record.version,
-            lease: record.lease,
-            tombstone: record.tombstone,
-        };
-        let revision = record.revision;
-        let Some(before) = self.newest.insert(record.key, newest) else {
+        let key = record.key.clone();
+        let Some(before) = self.newest.insert(key, record.clone()) else {
             return;
         };
+        let revision = record.revision;
         let continues = if record.tombstone {
             !before.tombstone
         } else if before.tombstone {
@@ -100,6 +92,20 @@ impl Seen {
             defects.push(format!(
                 "index record {revision:?} does not continue the one before it of its key, {:?}",
                 before.revision
+            ));
+        }
+    }
+
+    /// The hash that a start recomputes.
+    fn check_live_hash(&self, manifest: &Manifest, defects: &mut Vec<String>) {
+        let mut hash = StateHash::default();
+        for newest in self.newest.values().filter(|newest| !newest.tombstone) {
+            hash.add_live(newest);
+        }
+        if hash.live != manifest.live_hash {
+            defects.push(format!(
+                "the live keys have the hash {:032x}, manifest {} says {:032x}",
+                hash.live, manifest.sequence, manifest.live_hash
             ));
         }
     }
@@ -118,6 +124,7 @@ impl Seen {
 }
 
 fn check_log_values(
+    directory: &Path,
     values: &[(Revision, Place)],
     log: &Verified,
     report: &mut Report,
@@ -134,7 +141,7 @@ fn check_log_values(
                 "the value of {revision:?} lies in segment {}, which is not there",
                 place.segment.0
             );
-            let path = crate::checkpoint::layout::LOG.into();
+            let path = segment_path(&directory.join(layout::LOG), place.segment);
             report.add(path, u64::from(place.offset), detail);
         }
         done += u64::from(place.length);

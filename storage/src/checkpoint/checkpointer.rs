@@ -28,6 +28,7 @@ use crate::vfs::Vfs;
 
 use super::load::Leftovers;
 use super::manifest::Manifest;
+use super::scrub::StoreScrub;
 use super::store::{self, CheckpointStore, ColdReader};
 
 /// Most bytes of values that one call of [`Checkpointer::ingest_values`] should
@@ -133,6 +134,13 @@ impl Checkpointer {
     #[must_use]
     pub fn reader(&self) -> ColdReader {
         self.store.reader()
+    }
+
+    /// Reads what is published back, from another thread.
+    #[must_use]
+    pub fn scrub(&self) -> StoreScrub {
+        let vfs = Arc::clone(&self.vfs);
+        StoreScrub::new(vfs, self.directory.clone(), self.store.reader())
     }
 
     /// Writes values into the cold store, ascending by revision: survivors of a

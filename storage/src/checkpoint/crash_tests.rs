@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::checkpoint::SteppedStore;
 use crate::checkpoint::model::{Family, ModelDisk};
-use crate::checkpoint::step_disk::{StepDisk, StepStore};
+use crate::checkpoint::step_disk::{StepDisk, Steps, step_store};
 use crate::checkpoint::{Identity, layout, load, read_manifest};
 use crate::types::{LeaseId, MemberId, SegmentNumber};
 
@@ -223,7 +224,7 @@ impl Machine {
 
     /// Starts: loads and verifies, gives the checkpointer and what was loaded.
     fn start(&self) -> (Checkpointer, Retained) {
-        let store = Box::new(StepStore::open(self.disk.steps(), &self.model));
+        let store = Box::new(step_store(self.disk.steps(), &self.model));
         let mut retained = Retained::new();
         let read = read_manifest(&self.disk, directory()).unwrap();
         let manifest = read.unwrap_or_else(|| Manifest::empty(IDENTITY));
@@ -370,8 +371,8 @@ fn a_lost_or_damaged_record_is_refused_at_load() {
 struct ModelStoreOf<'a>(&'a Machine);
 
 impl ModelStoreOf<'_> {
-    fn open(&self) -> StepStore {
-        StepStore::open(self.0.disk.steps(), &self.0.model)
+    fn open(&self) -> SteppedStore<Steps> {
+        step_store(self.0.disk.steps(), &self.0.model)
     }
 }
 

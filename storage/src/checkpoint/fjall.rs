@@ -29,7 +29,7 @@ use crate::types::{RecordMeta, Revision};
 use crate::vfs::Vfs;
 
 use super::codec::Malformed;
-use super::fjall_files::{Depth, verify_tree};
+use super::fjall_files::{Depth, scrub_tree, verify_tree};
 use super::layout;
 use super::manifest::Manifest;
 use super::record;
@@ -375,6 +375,13 @@ impl ColdSource for FjallReader {
         }
     }
 
+    fn scrub(&self, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal> {
+        let keyspaces = self.directory.join(KEYSPACES_DIRECTORY);
+        TREES
+            .into_iter()
+            .try_for_each(|tree| scrub_tree(&keyspaces.join(tree), pace))
+    }
+
     fn path(&self) -> PathBuf {
         self.directory.clone()
     }
@@ -435,9 +442,13 @@ fn require_recordless(directory: &Path) -> Result<(), Fatal> {
             Err(error) => return Err(Fatal::io("list", tables, error)),
         };
         if entries.next().is_some() {
-            let detail = "there are records, but the manifest that names them is missing; \
-                          restore the MANIFEST or the whole directory from a copy";
-            return Err(Fatal::corruption(tables, 0, detail));
+            let lost = directory.with_file_name(layout::MANIFEST);
+            let detail = format!(
+                "there are records in {}, but the manifest that names them is missing; \
+                 restore the MANIFEST or the whole directory from a copy",
+                tables.display()
+            );
+            return Err(Fatal::corruption(lost, 0, detail));
         }
     }
     Ok(())

@@ -15,6 +15,8 @@ use std::path::Path;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::error::Fatal;
+use crate::vfs::Vfs;
+use crate::vfs::real::RealVfs;
 
 /// Points to the present version file: number (8), its XXH3-128 (16), checksum kind (1).
 const CURRENT: &str = "current";
@@ -27,6 +29,10 @@ const VERSION_BYTES_MAX: u64 = 256 << 20;
 
 /// Bytes of a table in memory at a time.
 const READ_BYTES: usize = 1 << 20;
+
+/// How often a scrub begins a tree again that changed meanwhile. Each change is a run of a
+/// checkpoint or a merge of tables, which takes longer than reading the first table again.
+const SCRUB_TRIES: usize = 16;
 
 /// How much is read of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,41 @@ pub(super) fn verify_tree(
     depth: Depth,
     found: &mut dyn FnMut(Fatal) -> Result<(), Fatal>,
 ) -> Result<(), Fatal> {
+    let compute = &mut |path: &Path, named: u128| match depth {
+        Depth::Presence => std::fs::metadata(path).map(|_| named),
+        Depth::Content => checksum(path),
+    };
+    verify(directory, compute, found)
+}
+
+/// Verifies every byte of a tree that fjall has open, as the disk holds it. fjall removes
+/// tables and version files when it has merged tables, so a defect counts only while
+/// `current` is what it was before; a tree that changes all the time is left to the next
+/// pass.
+///
+/// # Errors
+/// The first defect, and I/O errors.
+pub(super) fn scrub_tree(directory: &Path, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal> {
+    let path = directory.join(CURRENT);
+    let compute = &mut |path: &Path, _| uncached_checksum(path, pace);
+    for _ in 0..SCRUB_TRIES {
+        let before = read(&path, CURRENT_BYTES as u64)?;
+        let verified = verify(directory, compute, &mut Err);
+        if verified.is_ok() || read(&path, CURRENT_BYTES as u64)? == before {
+            return verified;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the checksum of a table by its path and the checksum that it should have.
+type Compute<'a> = dyn FnMut(&Path, u128) -> io::Result<u128> + 'a;
+
+fn verify(
+    directory: &Path,
+    compute: &mut Compute<'_>,
+    found: &mut dyn FnMut(Fatal) -> Result<(), Fatal>,
+) -> Result<(), Fatal> {
     let tables = match version(directory) {
         Ok(tables) => tables,
         Err(defect @ Fatal::Corruption { .. }) => return found(defect),
@@ -53,11 +94,7 @@ pub(super) fn verify_tree(
     };
     for table in tables {
         let path = directory.join(TABLES).join(table.number.to_string());
-        let computed = match depth {
-            Depth::Presence => std::fs::metadata(&path).map(|_| table.checksum),
-            Depth::Content => checksum(&path),
-        };
-        match computed {
+        match compute(&path, table.checksum) {
             Ok(computed) if computed == table.checksum => {}
             Ok(computed) => {
                 let detail = format!(
@@ -166,4 +203,22 @@ fn checksum(path: &Path) -> io::Result<u128> {
         }
         hasher.update(buffer.get(..length).unwrap_or_default());
     }
+}
+
+/// The same of what the disk holds, whatever the page cache says.
+fn uncached_checksum(path: &Path, pace: &mut dyn FnMut(u64)) -> io::Result<u128> {
+    let file = RealVfs.open_uncached(path)?;
+    let length = file.len()?;
+    let mut hasher = Xxh3Default::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut offset = 0;
+    while offset < length {
+        let rest = usize::try_from(length - offset).unwrap_or(READ_BYTES);
+        buffer.resize(rest.min(READ_BYTES), 0);
+        file.read_exact_at(&mut buffer, offset)?;
+        hasher.update(&buffer);
+        offset += buffer.len() as u64;
+        pace(buffer.len() as u64);
+    }
+    Ok(hasher.digest128())
 }

@@ -156,6 +156,11 @@ impl ColdSource for LateReader {
         reader.map_or(Ok(None), |reader| reader.read_value(revision))
     }
 
+    fn scrub(&self, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal> {
+        let reader = self.reader.get();
+        reader.map_or(Ok(()), |reader| reader.scrub(pace))
+    }
+
     fn path(&self) -> PathBuf {
         self.directory.clone()
     }

@@ -23,8 +23,12 @@ mod manifest;
 mod manifest_codec;
 mod model;
 mod record;
+mod scrub;
+#[cfg(test)]
+mod state_hash_tests;
 #[cfg(test)]
 mod step_disk;
+mod stepped;
 mod store;
 
 pub use checkpointer::{CheckpointJob, Checkpointer, ColdValue, MOVED_BYTES_MAX, Published};
@@ -35,6 +39,8 @@ pub(crate) use load::check_record;
 pub use load::{Installed, Leftovers, Started, install, load, read_manifest, start};
 pub use manifest::{Identity, MANIFEST_BYTES_MAX, Manifest, Member, Membership};
 pub use model::{Family, ModelDisk, ModelStore};
+pub use scrub::{StoreScrub, WrittenManifest};
+pub use stepped::{StepGate, SteppedStore, StoreStep};
 pub(crate) use store::check_value;
 pub use store::{
     CheckpointStore, ColdReader, INGESTION_BYTES_MAX, INGESTION_RECORDS_MAX, ValueVisitor,

@@ -302,6 +302,22 @@ impl ColdSource for ModelDisk {
         Ok(Some(Bytes::copy_from_slice(value)))
     }
 
+    fn scrub(&self, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal> {
+        let state = self.lock();
+        for ((family, revision), bytes) in &state.seen {
+            match family {
+                Family::Index => {
+                    record::decode_index_record(*revision, bytes).map_err(corrupt)?;
+                }
+                Family::Cold => {
+                    record::decode_cold_value(*revision, bytes).map_err(corrupt)?;
+                }
+            }
+            pace(bytes.len() as u64);
+        }
+        Ok(())
+    }
+
     fn path(&self) -> PathBuf {
         model_path()
     }

@@ -8,12 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
-
-use super::model::{ModelDisk, ModelStore};
-use super::store::{CheckpointStore, ColdReader, ValueVisitor};
+use super::model::ModelDisk;
+use super::stepped::{StepGate, SteppedStore, StoreStep};
 use crate::error::Fatal;
-use crate::types::{RecordMeta, Revision};
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// Counts steps; those from `cut_before` on fail.
@@ -225,100 +222,14 @@ impl Vfs for StepDisk {
     }
 }
 
-/// A model store whose every operation is a step.
-#[derive(Debug)]
-pub(crate) struct StepStore {
-    steps: Steps,
-    inner: ModelStore,
-}
-
-impl StepStore {
-    pub(crate) fn open(steps: &Steps, disk: &ModelDisk) -> Self {
-        StepStore {
-            steps: steps.clone(),
-            inner: ModelStore::open(disk),
-        }
-    }
-
-    fn step(&self) -> Result<(), Fatal> {
-        let cut = |error| Fatal::io("step", self.inner.path(), error);
-        self.steps.step().map_err(cut)
+impl StepGate for Steps {
+    fn step(&self, _step: StoreStep) -> Result<(), Fatal> {
+        self.step()
+            .map_err(|error| Fatal::io("step", "the store", error))
     }
 }
 
-impl CheckpointStore for StepStore {
-    fn ingest_index(
-        &mut self,
-        records: &[Arc<RecordMeta>],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        // One step per record: a run may be cut within.
-        for record in records {
-            self.step()?;
-            self.inner
-                .ingest_index(std::slice::from_ref(record), between)?;
-        }
-        Ok(())
-    }
-
-    fn ingest_values(
-        &mut self,
-        values: &[(Revision, Bytes)],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        for value in values {
-            self.step()?;
-            self.inner
-                .ingest_values(std::slice::from_ref(value), between)?;
-        }
-        Ok(())
-    }
-
-    fn remove_index(
-        &mut self,
-        revisions: &[Revision],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        for revision in revisions {
-            self.step()?;
-            self.inner.remove_index(&[*revision], between)?;
-        }
-        Ok(())
-    }
-
-    fn remove_values(
-        &mut self,
-        revisions: &[Revision],
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Fatal> {
-        for revision in revisions {
-            self.step()?;
-            self.inner.remove_values(&[*revision], between)?;
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<(), Fatal> {
-        self.step()?;
-        self.inner.sync()
-    }
-
-    fn visit_index(
-        &self,
-        visit: &mut dyn FnMut(RecordMeta) -> Result<(), Fatal>,
-    ) -> Result<(), Fatal> {
-        self.inner.visit_index(visit)
-    }
-
-    fn visit_values(&self, visit: &mut ValueVisitor<'_>) -> Result<(), Fatal> {
-        self.inner.visit_values(visit)
-    }
-
-    fn reader(&self) -> ColdReader {
-        self.inner.reader()
-    }
-
-    fn path(&self) -> PathBuf {
-        self.inner.path()
-    }
+/// A model store each of whose records is a step.
+pub(crate) fn step_store(steps: &Steps, disk: &ModelDisk) -> SteppedStore<Steps> {
+    SteppedStore::open(disk, 1, steps.clone())
 }

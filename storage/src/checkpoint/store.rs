@@ -118,6 +118,9 @@ pub struct ColdReader {
 pub(crate) trait ColdSource: Debug + Send + Sync {
     /// The value under this revision, checked against its CRC.
     fn read_value(&self, revision: Revision) -> Result<Option<Bytes>, Fatal>;
+    /// Reads all that the store holds back from the disk and compares checksums. `pace`
+    /// hears of bytes that were read and may wait.
+    fn scrub(&self, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal>;
     /// Where the store lies.
     fn path(&self) -> PathBuf;
 }
@@ -137,6 +140,10 @@ impl ColdReader {
         self.source.read_value(revision)
     }
 
+    pub(crate) fn scrub(&self, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal> {
+        self.source.scrub(pace)
+    }
+
     /// The cold value of a retained record whose segment is gone, checked
     /// against the store's CRC, the record's length and the record's CRC.
     ///
@@ -146,14 +153,25 @@ impl ColdReader {
         if place.length == 0 {
             return Ok(Bytes::new());
         }
-        let Some(value) = self.source.read_value(revision)? else {
+        self.find(revision, place)?.ok_or_else(|| {
             let detail = format!("the cold value of revision {revision:?} is missing");
-            return Err(Fatal::corruption(self.source.path(), 0, detail));
+            Fatal::corruption(self.source.path(), 0, detail)
+        })
+    }
+
+    /// The cold value of a record, checked likewise; None when there is none: compaction
+    /// dropped it since the caller learned of the record.
+    ///
+    /// # Errors
+    /// `Corruption` when it is not what was written.
+    pub fn find(&self, revision: Revision, place: Place) -> Result<Option<Bytes>, Fatal> {
+        let Some(value) = self.source.read_value(revision)? else {
+            return Ok(None);
         };
         if let Err(detail) = check_value(revision, place, &value) {
             return Err(Fatal::corruption(self.source.path(), 0, detail));
         }
-        Ok(value)
+        Ok(Some(value))
     }
 }
 

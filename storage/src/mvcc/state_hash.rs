@@ -6,6 +6,7 @@
 //! exact function is part of the manifest's format (docs/format.md).
 
 use super::records::Record;
+use crate::types::{LeaseId, Place, RecordMeta, Revision};
 
 /// The hash of a store at its current revision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,20 @@ impl StateHash {
         self.live = self.live.wrapping_add(of_record(record));
     }
 
+    /// Adds the newest version of a live key, for who has no store to ask.
+    pub(crate) fn add_live(&mut self, record: &RecordMeta) {
+        let hash = of(&Hashed {
+            key: &record.key,
+            revision: record.revision,
+            tombstone: record.tombstone,
+            create_revision: record.create_revision,
+            version: record.version,
+            lease: record.lease,
+            place: record.place,
+        });
+        self.live = self.live.wrapping_add(hash);
+    }
+
     pub(super) fn subtract(&mut self, record: &Record) {
         self.live = self.live.wrapping_sub(of_record(record));
     }
@@ -33,10 +48,33 @@ impl StateHash {
     }
 }
 
+/// What of a record is hashed.
+struct Hashed<'a> {
+    key: &'a [u8],
+    revision: Revision,
+    tombstone: bool,
+    create_revision: i64,
+    version: i64,
+    lease: LeaseId,
+    place: Place,
+}
+
+fn of_record(record: &Record) -> u128 {
+    of(&Hashed {
+        key: &record.key,
+        revision: record.revision(),
+        tombstone: record.tombstone,
+        create_revision: record.create_revision,
+        version: record.version,
+        lease: record.lease,
+        place: record.place,
+    })
+}
+
 /// 128 bits over key, revision, create revision, version, lease, the value's
 /// length and CRC, and whether it is a tombstone.
-fn of_record(record: &Record) -> u128 {
-    let revision = record.revision();
+fn of(record: &Hashed<'_>) -> u128 {
+    let revision = record.revision;
     let mut lanes = Lanes::new();
     for word in record.key.chunks(8) {
         let mut bytes = [0; 8];

@@ -325,6 +325,11 @@ pub(super) fn record_is_whole(seed: u32, record: &[u8]) -> bool {
         && get_u32(record, 0) == checksum(seed, &[part(record, 4, record.len())])
 }
 
+/// The position that the header of a record names.
+pub(super) fn record_position(record: &[u8]) -> (LogIndex, Term) {
+    (LogIndex(get_u64(record, 8)), Term(get_u64(record, 16)))
+}
+
 /// Decodes the record at `at`; returns it and where the next one starts.
 /// None when the bytes make no sense.
 pub(super) fn decode_record(records: &[u8], at: usize) -> Option<(Record, usize)> {

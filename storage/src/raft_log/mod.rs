@@ -16,6 +16,7 @@ mod prepared;
 mod reader;
 mod recovery;
 mod scan;
+mod scrub;
 mod segment;
 mod spare;
 mod verify;
@@ -35,8 +36,9 @@ use crate::types::{LogIndex, MemberId, SegmentNumber, Term};
 pub use group::GroupWrite;
 pub use prepared::Prepared;
 pub use reader::LogReader;
+pub use scrub::LogScrub;
 pub use spare::{Spare, SpareJob, Unprepared};
-pub use verify::{Verified, verify};
+pub use verify::{Verified, segment_path, verify};
 pub use writer::RaftLog;
 
 /// The number of a flush group. Rises by one per group over the whole life of

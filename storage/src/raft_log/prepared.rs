@@ -53,7 +53,7 @@ impl Prepared {
         };
         let mut walked = None;
         if !found.segments.is_empty() {
-            let outcome = walk_all(&*vfs, &found, applied)?;
+            let outcome = walk_all(&*vfs, &found, applied, &mut |_| {})?;
             check_applied(&outcome, &found, applied)?;
             walked = Some((found, outcome));
         } else if applied != (LogIndex(0), Term(0)) {

@@ -131,6 +131,7 @@ pub(super) fn walk_all(
     vfs: &dyn Vfs,
     found: &Found,
     applied: (LogIndex, Term),
+    told: &mut dyn FnMut(u64),
 ) -> Result<Outcome, Fatal> {
     let proven = found.segments.values().map(|c| c.header.synced).max();
     let proven = proven.unwrap_or_default();
@@ -167,6 +168,7 @@ pub(super) fn walk_all(
         } else {
             outcome.empty.push(*number);
         }
+        told(info.bytes_used);
         outcome.infos.insert(*number, info);
         let Some(stop) = stop else { continue };
         let tail = Tail {

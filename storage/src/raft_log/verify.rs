@@ -1,18 +1,18 @@
 //! Verification of a log at rest, for the offline checker: what opening it would
 //! find, without a write.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::Fatal;
-use crate::types::{LogIndex, Term};
+use crate::types::{LogIndex, SegmentNumber, Term};
 use crate::vfs::{OpenMode, Vfs};
 
 use super::format::seed;
 use super::reader::LogReader;
 use super::recovery::{check_applied, walk_all};
 use super::scan::scan;
-use super::segment::{SegmentFile, SegmentTable};
+use super::segment::{FileName, SegmentFile, SegmentTable};
 use super::{LogEntry, SegmentInfo, TornTail};
 
 /// What a log at rest holds.
@@ -30,8 +30,14 @@ pub struct Verified {
     pub reader: LogReader,
 }
 
+/// Where a segment lies, for reports.
+#[must_use]
+pub fn segment_path(directory: &Path, number: SegmentNumber) -> PathBuf {
+    FileName::Segment(number).path(directory)
+}
+
 /// Verifies every group as [`super::RaftLog::open`] does; None when there is no
-/// segment.
+/// segment. `progress` hears after each segment how many bytes are done, and of how many.
 ///
 /// # Errors
 /// `Corruption` naming file and offset, `Refused` for a newer format, `Io`.
@@ -39,6 +45,7 @@ pub fn verify(
     vfs: &dyn Vfs,
     directory: &Path,
     applied: (LogIndex, Term),
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<Verified>, Fatal> {
     let exists = vfs
         .exists(directory)
@@ -50,7 +57,18 @@ pub fn verify(
     if found.segments.is_empty() {
         return Ok(None);
     }
-    let outcome = walk_all(vfs, &found, applied)?;
+    let mut total = 0;
+    for candidate in found.segments.values() {
+        let length = vfs
+            .open(&candidate.path, OpenMode::Read)
+            .and_then(|file| file.len());
+        total += length.map_err(|source| Fatal::io("measure", &candidate.path, source))?;
+    }
+    let mut done = 0;
+    let outcome = walk_all(vfs, &found, applied, &mut |bytes| {
+        done += bytes;
+        progress(done, total);
+    })?;
     check_applied(&outcome, &found, applied)?;
     let table = Arc::<SegmentTable>::default();
     for (number, candidate) in &found.segments {

@@ -21,7 +21,7 @@ use crate::vfs::aligned::AlignedBuffer;
 
 use super::format::{
     GROUP_HEADER_BYTES, GroupHeader, RECORD_HEADER_BYTES, RECORD_HEADER_LENGTH, entry_header,
-    hard_state_bytes, hard_state_record, padded, record_bytes, record_is_whole,
+    hard_state_bytes, hard_state_record, padded, record_bytes, record_is_whole, record_position,
 };
 use super::group::{GroupWrite, refuse_after_failure};
 use super::segment::{SegmentFile, SegmentTable};
@@ -219,7 +219,7 @@ impl RaftLog {
                 term: slot.term,
                 index: LogIndex(index),
                 kind: slot.kind,
-                data: self.read_data(slot.place)?,
+                data: self.read_data(slot, LogIndex(index))?,
             });
         }
         Ok(entries)
@@ -400,7 +400,8 @@ impl RaftLog {
             .note(entry.index);
     }
 
-    fn read_data(&self, place: DataPlace) -> Result<Bytes, Fatal> {
+    fn read_data(&self, slot: &Slot, index: LogIndex) -> Result<Bytes, Fatal> {
+        let place = slot.place;
         let offset = u64::from(place.offset);
         for group in &self.pending {
             let end = group.offset + group.buffer.as_slice().len() as u64;
@@ -418,6 +419,12 @@ impl RaftLog {
         let record = segment.read(start, place.length + RECORD_HEADER_LENGTH)?;
         if !record_is_whole(segment.seed, &record) {
             let detail = format!("an entry of {} bytes fails its checksum", place.length);
+            return Err(Fatal::corruption(&segment.path, start, detail));
+        }
+        // A whole record of the same segment, written to the wrong place.
+        let found = record_position(&record);
+        if found != (index, slot.term) {
+            let detail = format!("entry {} lies where {} should", found.0.0, index.0);
             return Err(Fatal::corruption(&segment.path, start, detail));
         }
         Ok(Bytes::from(record).slice(RECORD_HEADER_BYTES..))

@@ -14,6 +14,7 @@ pub mod aligned;
 pub mod real;
 pub mod sim;
 mod space;
+pub(crate) mod uncached;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{START, directory, entry, flush, hard_state, options};
 use crate::error::Fatal;
 use crate::raft_log::{HardState, LogEntry, LogOptions, RaftLog, Recovered};
+use crate::types::LogIndex;
 use crate::vfs::Vfs;
 use crate::vfs::sim::SimDisk;
 
@@ -256,4 +257,32 @@ fn a_missing_or_foreign_segment_is_refused() {
     assert_eq!(named(error), (segments[2].clone(), Some(64)));
     let error = built.damaged(&segments[1], first, &[]).unwrap_err();
     assert_eq!(named(error), (segments[1].clone(), Some(16)));
+}
+
+/// A misdirected write: a whole group lands where another one of its size was. Each record in
+/// it carries a right checksum.
+#[test]
+fn an_entry_that_lies_in_the_place_of_another_is_not_served() {
+    let disk = SimDisk::new(3);
+    let vfs = Arc::new(disk.clone());
+    let (mut log, _) = RaftLog::open(vfs, &directory(), options(), START).unwrap();
+    let mut places = Vec::new();
+    for index in 1..=2 {
+        let group = log.append(None, &[entry(index, 1, 300)]).unwrap();
+        flush(&mut log, &group);
+        places.push((group.path().to_path_buf(), group.offset() as usize));
+    }
+    let whole = log.entries(LogIndex(2), LogIndex(3), u64::MAX).unwrap();
+    assert_eq!(whole, [entry(2, 1, 300)]);
+    let [(path, from), (_, to)] = &places[..] else {
+        panic!("two groups");
+    };
+    let mut bytes = disk.contents(path);
+    bytes.copy_within(*from..from + 4096, *to);
+    disk.damage(path, bytes);
+    let refused = log.entries(LogIndex(2), LogIndex(3), u64::MAX).unwrap_err();
+    assert!(
+        refused.to_string().contains("entry 1 lies where 2"),
+        "{refused}"
+    );
 }

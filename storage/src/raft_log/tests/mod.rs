@@ -9,6 +9,7 @@
 mod basics;
 mod crash;
 mod damage;
+mod scrub;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

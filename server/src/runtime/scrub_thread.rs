@@ -1,0 +1,66 @@
+//! The thread that reads the data directory back (docs/design/0004-scrub.md). It decides
+//! nothing: the engine says when and what, a finding ends the process as a damaged read
+//! does.
+//!
+//! Limit: [`SCRUB_BYTES_PER_SECOND`]; idle priority for processor and disk.
+
+#![expect(unsafe_code, reason = "libc has the only way to a thread's priorities")]
+
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::Duration;
+
+use storage::error::Fatal;
+use tokio::sync::mpsc;
+
+use super::checkpoint_worker::Done;
+use super::die;
+use super::limits::SCRUB_BYTES_PER_SECOND;
+use crate::engine::{ScrubWork, Scrubbed};
+
+/// The lowest priority of the processor.
+const NICE: libc::c_int = 19;
+/// `IOPRIO_WHO_PROCESS`, and `IOPRIO_CLASS_IDLE` in its place.
+const WHO_PROCESS: libc::c_int = 1;
+const CLASS_IDLE: libc::c_int = 3 << 13;
+
+/// Carries out one pass after the other, until nobody hands over another.
+pub(super) fn run(passes: &Receiver<ScrubWork>, report: &mpsc::Sender<Done>) {
+    give_way();
+    for work in passes {
+        let scrubbed = match pass(work, &mut wait) {
+            Ok(scrubbed) => scrubbed,
+            Err(fatal) => die(&fatal),
+        };
+        if report.blocking_send(Done::Scrub(scrubbed)).is_err() {
+            return;
+        }
+    }
+}
+
+fn pass(mut work: ScrubWork, pace: &mut dyn FnMut(u64)) -> Result<Scrubbed, Fatal> {
+    loop {
+        if let Some(scrubbed) = work.step(pace)? {
+            return Ok(scrubbed);
+        }
+    }
+}
+
+/// So long that what was read stays within the rate, whatever the disk could give.
+fn wait(bytes: u64) {
+    thread::sleep(Duration::from_micros(
+        bytes.saturating_mul(1_000_000) / SCRUB_BYTES_PER_SECOND,
+    ));
+}
+
+/// Asks for idle priority; a sandbox may refuse, then the rate alone bounds the thread.
+fn give_way() {
+    // SAFETY: no pointer is involved; 0 is the calling thread.
+    let refused = unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICE)
+            + i32::from(libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE) != 0)
+    };
+    if refused != 0 {
+        tracing::debug!("the thread that reads the data directory back has no idle priority");
+    }
+}

@@ -1,0 +1,105 @@
+//! Reads what a running member has published back from the disk: identity file,
+//! manifest, store. The files change under it: the manifest is replaced by a rename, so
+//! each read sees one whole manifest; of fjall's files see `fjall_files`.
+//!
+//! Owns nothing but handles; used on a thread of its own. Invariant: what it calls
+//! damage, a start refuses.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::Fatal;
+use crate::vfs::uncached::Uncached;
+use crate::vfs::{OpenMode, Vfs};
+
+use super::layout;
+use super::manifest::{Identity, Manifest};
+use super::store::ColdReader;
+
+/// A manifest that this process knows to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrittenManifest {
+    /// Whose it is.
+    pub identity: Identity,
+    /// Its number.
+    pub sequence: u64,
+}
+
+impl From<&Manifest> for WrittenManifest {
+    fn from(manifest: &Manifest) -> WrittenManifest {
+        WrittenManifest {
+            identity: manifest.identity,
+            sequence: manifest.sequence,
+        }
+    }
+}
+
+/// See the head of the file.
+#[derive(Clone, Debug)]
+pub struct StoreScrub {
+    vfs: Arc<dyn Vfs>,
+    directory: PathBuf,
+    cold: ColdReader,
+}
+
+impl StoreScrub {
+    pub(super) fn new(vfs: Arc<dyn Vfs>, directory: PathBuf, cold: ColdReader) -> StoreScrub {
+        StoreScrub {
+            vfs,
+            directory,
+            cold,
+        }
+    }
+
+    /// Verifies identity file and manifest, which is `written` or a later one. `pace`
+    /// hears of bytes that were read and may wait.
+    ///
+    /// # Errors
+    /// `Corruption` naming the file, I/O errors.
+    pub fn files(&self, written: WrittenManifest, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal> {
+        let disk = Uncached(&*self.vfs);
+        let path = self.directory.join(layout::IDENTITY);
+        let identity = layout::read_identity(&disk, &self.directory)?;
+        require(&path, identity, |found| *found == written.identity)?;
+        let path = self.directory.join(layout::MANIFEST);
+        let manifest = Manifest::read_unsynced(&disk, &self.directory)?;
+        let manifest = require(&path, manifest, |found| found.identity == written.identity)?;
+        if manifest.sequence < written.sequence {
+            let detail = format!(
+                "this is manifest {}, but {} was published",
+                manifest.sequence, written.sequence
+            );
+            return Err(Fatal::corruption(path, 0, detail));
+        }
+        let file = self
+            .vfs
+            .open(&path, OpenMode::Read)
+            .and_then(|file| file.len());
+        pace(file.map_err(|source| Fatal::io("measure", path, source))?);
+        Ok(())
+    }
+
+    /// Verifies all that the store holds.
+    ///
+    /// # Errors
+    /// As [`StoreScrub::files`].
+    pub fn store(&self, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal> {
+        self.cold.scrub(pace)
+    }
+}
+
+fn require<T>(path: &Path, found: Option<T>, ours: impl Fn(&T) -> bool) -> Result<T, Fatal> {
+    let Some(found) = found else {
+        let detail = "the file is gone; stop the member and restore it from a copy";
+        return Err(Fatal::corruption(path, 0, detail));
+    };
+    if !ours(&found) {
+        let detail = "the file belongs to another member";
+        return Err(Fatal::corruption(path, 0, detail));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+#[path = "scrub_tests.rs"]
+mod tests;
