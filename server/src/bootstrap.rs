@@ -104,6 +104,7 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
     // when it opens. A manifest proves that there is a store.
     let log = prepare_log(&vfs, directory, published.as_ref())?;
     let store = checkpoint::open_or_defer(&*vfs, directory)?;
+    let is_founding = published.is_none();
     let manifest = match published {
         Some(manifest) => manifest,
         None => first_manifest(&*vfs, directory, config)?,
@@ -115,6 +116,10 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
     } = checkpoint::install(&manifest, &*store, Mvcc::new(), quota_bytes(config))?;
     let applied = (manifest.applied_index, manifest.applied_term);
     let (log, recovered) = log.open()?;
+    // Behind the log's first segment: so a manifest proves that there was one.
+    if is_founding {
+        manifest.publish(&*vfs, directory)?;
+    }
     if let Some(torn) = &recovered.torn_tail {
         tracing::warn!(
             path = %torn.path.display(),
@@ -205,7 +210,13 @@ fn prepare_log(
     };
     let path = directory.join(layout::LOG);
     let applied = applied.unwrap_or((LogIndex(0), Term(0)));
-    Prepared::verify(Arc::clone(vfs), &path, options, applied)
+    let log = Prepared::verify(Arc::clone(vfs), &path, options, applied)?;
+    if published.is_some() && log.is_new() {
+        let detail = "the log is missing, though the manifest proves that it was begun; restore \
+                      the directory or replace the member";
+        return Err(Fatal::refused(path, detail));
+    }
+    Ok(log)
 }
 
 /// Makes an empty directory that of a new member of a new cluster.
@@ -251,8 +262,8 @@ fn founding_manifest(
     }
 }
 
-/// Publishes the manifest of a member that has applied nothing: of a new one, or
-/// of one whose founding was cut short behind the identity file.
+/// The manifest of a member that has applied nothing: of a new one, or of one whose
+/// founding was cut short behind the identity file.
 fn first_manifest(
     vfs: &dyn Vfs,
     directory: &Path,
@@ -270,9 +281,7 @@ fn first_manifest(
                     yet; remove it, or start with those flags";
         return Err(Fatal::refused(directory, text).into());
     }
-    let manifest = founding_manifest(config, identity, &bootstrap);
-    manifest.publish(vfs, directory)?;
-    Ok(manifest)
+    Ok(founding_manifest(config, identity, &bootstrap))
 }
 
 /// What is known of the member before it runs is told at once.

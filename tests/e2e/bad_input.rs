@@ -180,6 +180,38 @@ async fn a_directory_with_a_lost_older_or_newer_part_is_refused_and_left_alone()
     member.start();
 }
 
+/// Before its first checkpoint a member has nothing but its log.
+#[tokio::test]
+async fn a_young_member_without_its_log_is_refused_and_left_alone() {
+    if is_etcd() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut member = Member::new(directory.path());
+    member.start();
+    let mut client = Client::connect(member.client_port()).await;
+    client.put("key", b"value".to_vec()).await;
+    member.kill();
+    let data = member.data();
+    let whole = files(&data);
+    let segments = below(&data, "log", &whole);
+    assert!(!segments.is_empty(), "there is a log");
+    for segment in &segments {
+        fs::remove_file(segment).expect("a segment");
+    }
+    let changed = counted(&data);
+    let (status, log) = member.start_refused();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("the log is missing"), "{log}");
+    assert!(log.contains("restore the directory"), "{log}");
+    assert!(counted(&data) == changed, "something was written");
+    let (status, text) = member.check();
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(text.contains("the log is missing"), "{text}");
+    restore(&data, &whole);
+    member.start();
+}
+
 /// A file system mounted read-only; needs root and a mount namespace, and is left out where
 /// neither can be had.
 #[tokio::test]

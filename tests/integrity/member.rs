@@ -140,11 +140,19 @@ impl Member {
         }
         let cold = store.reader();
         let vfs = Arc::clone(vfs);
+        let path = directory.join(layout::LOG);
+        let open_log = |applied| RaftLog::open(vfs.clone(), &path, log_options(), applied);
+        // The first manifest proves that there is a log.
+        let founded = match checkpoint::read_manifest(&*vfs, directory)? {
+            Some(_) => None,
+            None => Some(open_log((LogIndex(0), Term(0)))?),
+        };
         let started = checkpoint::start(vfs.clone(), directory, OURS, store, Mvcc::new(), None)?;
         let manifest = started.checkpointer.published().clone();
-        let applied = (manifest.applied_index, manifest.applied_term);
-        let path = directory.join(layout::LOG);
-        let (log, recovered) = RaftLog::open(vfs, &path, log_options(), applied)?;
+        let (log, recovered) = match founded {
+            Some(log) => log,
+            None => open_log((manifest.applied_index, manifest.applied_term))?,
+        };
         let mut member = Member {
             reader: log.reader(),
             log,

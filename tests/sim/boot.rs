@@ -14,7 +14,7 @@ use storage::checkpoint::{
 };
 use storage::error::Fatal;
 use storage::mvcc::Mvcc;
-use storage::raft_log::RaftLog;
+use storage::raft_log::Prepared;
 use storage::types::MemberId;
 use storage::vfs::Vfs;
 use storage::vfs::sim::SimDisk;
@@ -48,6 +48,7 @@ pub fn open(
     }
     let published = checkpoint::read_manifest(&*vfs, directory)?;
     let store = store::open(store_disk, fault);
+    let is_founding = published.is_none();
     let manifest = match published {
         Some(manifest) => manifest,
         None => first_manifest(&*vfs, directory)?,
@@ -61,7 +62,14 @@ pub fn open(
     let applied = (manifest.applied_index, manifest.applied_term);
     let options = settings.log_options(IDENTITY.member_id.0);
     let log_directory = directory.join(layout::LOG);
-    let (log, recovered) = RaftLog::open(Arc::clone(&vfs), &log_directory, options, applied)?;
+    let log = Prepared::verify(Arc::clone(&vfs), &log_directory, options, applied)?;
+    if !is_founding && log.is_new() {
+        return Err(Fatal::refused(log_directory, "the log is missing"));
+    }
+    let (log, recovered) = log.open()?;
+    if is_founding {
+        manifest.publish(&*vfs, directory)?;
+    }
     let values = ValueReader::new(log.reader(), store.reader());
     let timing = Timing {
         election_ticks: 10,
@@ -109,7 +117,7 @@ pub fn check(disk: &SimDisk, store_disk: &ModelDisk) -> Result<Report, Fatal> {
 fn first_manifest(vfs: &dyn Vfs, directory: &Path) -> Result<Manifest, Fatal> {
     let identity = layout::read_identity(vfs, directory)?
         .ok_or_else(|| Fatal::refused(directory, "the identity file is gone"))?;
-    let manifest = Manifest {
+    Ok(Manifest {
         sequence: 1,
         members: vec![ClusterMember {
             id: identity.member_id,
@@ -122,7 +130,5 @@ fn first_manifest(vfs: &dyn Vfs, directory: &Path) -> Result<Manifest, Fatal> {
         },
         cluster_version: "3.7.0".to_owned(),
         ..Manifest::empty(identity)
-    };
-    manifest.publish(vfs, directory)?;
-    Ok(manifest)
+    })
 }

@@ -223,6 +223,10 @@ fn check(
         (known.applied_index, known.applied_term)
     });
     let log = check_log(vfs, directory, applied, report, progress)?;
+    if manifest.is_some() && log.is_none() && report.is_clean() {
+        let detail = "the log is missing, though the manifest proves that it was begun";
+        report.add(directory.join(layout::LOG), 0, detail);
+    }
     if manifest.is_none() && report.is_clean() {
         check_founded(directory, store, log.as_ref(), report)?;
     }
@@ -257,7 +261,8 @@ fn check_manifest(
     Ok(Some(manifest))
 }
 
-/// A directory without a manifest is one whose founding was cut short: it holds nothing.
+/// A directory without a manifest is one whose founding was cut short: it holds nothing but
+/// the log's first segments, which are empty.
 fn check_founded(
     directory: &Path,
     store: Option<&dyn CheckpointStore>,
@@ -272,7 +277,7 @@ fn check_founded(
         });
         report.take(visited)?;
     }
-    if records || log.is_some() {
+    if records || log.is_some_and(|log| !log.entries.is_empty()) {
         let detail = "there is no manifest, but a log or records that it would name; \
                       restore the file or the whole directory from a copy";
         report.add(directory.join(layout::MANIFEST), 0, detail);

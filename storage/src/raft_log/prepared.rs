@@ -73,6 +73,12 @@ impl Prepared {
         })
     }
 
+    /// True when no segment was found: opening it makes the first one.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.walked.is_none()
+    }
+
     /// Opens the log: from here on it is written to.
     ///
     /// # Errors
