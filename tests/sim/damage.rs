@@ -4,8 +4,8 @@
 //! whose end is judged: refused with the file named, or no harm at all.
 //!
 //! One kind of harm cannot be told from a power cut: a flip in the last group of
-//! the log, which nothing proves to have been synced. At rest it is not drawn; under a
-//! running member it is a kind of its own, since the next group proves it.
+//! the log, which nothing proves to have been synced. It is a kind of its own, judged by
+//! what is promised then: the state is as if that group had never been written.
 
 use std::path::{Path, PathBuf};
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use storage::checkpoint::ModelDisk;
 use storage::error::Fatal;
+use storage::limits::GROUP_ALIGNMENT_BYTES;
 use storage::vfs::sim::SimDisk;
 
 use crate::boot;
@@ -34,7 +35,7 @@ impl Run {
         let at = self.random.below(FaultKind::OF_A_DISK.len() as u64);
         let kind = FaultKind::OF_A_DISK[usize::try_from(at).unwrap()];
         let stale = matches!(kind, FaultKind::StaleFile | FaultKind::StalePart);
-        let at_rest = stale || (kind != FaultKind::TailFlip && self.random.chance(1, 2));
+        let at_rest = stale || self.random.chance(1, 2);
         *self.counts.announced.entry(kind).or_default() += 1;
         self.note(format_args!("probe: {kind:?}, at rest: {at_rest}"));
         let forks = (self.disk.fork(), self.store_disk.fork());
@@ -78,9 +79,11 @@ impl Run {
             if !self.damage(kind) {
                 return Ok(Ended::NothingToStrike);
             }
-            if matches!(kind, FaultKind::StaleFile | FaultKind::StalePart) {
-                self.old_state = self.state_of_the_old_copy();
-            }
+            self.old_state = match kind {
+                FaultKind::StaleFile | FaultKind::StalePart => self.state_of_the_old_copy(),
+                FaultKind::TailFlip => self.state_without_the_last_group(),
+                _ => None,
+            };
         }
         let clean = if at_rest {
             self.check_is_clean()?
@@ -225,6 +228,20 @@ impl Run {
     fn state_of_the_old_copy(&self) -> Option<State> {
         let old = self.old_copy.as_ref()?;
         self.state_of(&old.disk.fork(), &old.store.fork())
+    }
+
+    /// What a start gives if the last group that was flushed was never written: the promise
+    /// of a flip in it, while nothing proves that it was.
+    fn state_without_the_last_group(&self) -> Option<State> {
+        let disk = self.disk.fork();
+        let (path, begin, end) = self.tail.flushed.as_ref()?;
+        let mut bytes = disk.contents(path);
+        // The first group of a segment is written with the header, which stays.
+        let begin = (*begin).max(GROUP_ALIGNMENT_BYTES);
+        let group = usize::try_from(begin).unwrap()..usize::try_from(*end).unwrap();
+        bytes.get_mut(group)?.fill(0);
+        disk.damage(path, bytes);
+        self.state_of(&disk, &self.store_disk.fork())
     }
 
     fn state_of(&self, disk: &SimDisk, store: &ModelDisk) -> Option<State> {

@@ -66,6 +66,8 @@ impl Run {
             client.watched.insert(id, Watched { interest, next });
         } else if self.random.chance(1, 8) {
             stream.notify_progress();
+        } else if self.random.chance(1, 12) && stream.is_idle() {
+            stream.answer_progress_request();
         } else {
             for _ in 0..STEPS_AT_ONCE {
                 member.watch_step(stream)?;
@@ -100,11 +102,12 @@ impl Run {
                     self.stats.events += events.len() as u64;
                 }
                 Message::Progress(id, revision) => {
-                    let watched = client
-                        .watched
-                        .get_mut(&id)
-                        .expect("a watcher of the stream");
-                    watched.progress(log, revision)?;
+                    // The answer to a request speaks of all watchers of the stream.
+                    let told = |watcher: &i64| id == -1 || *watcher == id;
+                    let all = client.watched.iter_mut();
+                    for (_, watched) in all.filter(|(watcher, _)| told(watcher)) {
+                        watched.progress(log, revision)?;
+                    }
                     self.stats.progress += 1;
                 }
                 Message::Compacted(id, told) => {

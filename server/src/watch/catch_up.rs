@@ -23,13 +23,8 @@ impl Stream {
     /// One step for the watchers that are behind: a batch of history for those
     /// furthest back; who has reached the stream's position is synced.
     pub(super) async fn catch_up(&mut self) -> Result<(), End> {
-        let from = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.synced)
-            .map(|(_, watcher)| watcher.next_revision)
-            .min()
-            .expect("called while some watcher is behind");
+        let from = self.watchers.next_behind();
+        let from = from.expect("called while some watcher is behind");
         if from > self.position {
             return self.sync_up_to_date(self.position).await;
         }
@@ -40,31 +35,16 @@ impl Stream {
         self.cancel_compacted(history.compacted_revision).await?;
         // Never beyond the position: from there on the ring serves.
         let through = history.through.min(self.position);
-        let ids: Vec<i64> = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision <= through)
-            .map(|(id, _)| id)
-            .collect();
         let revisions: Vec<&RevisionEvents> = history
             .revisions
             .iter()
             .filter(|events| events.revision <= through)
             .collect();
-        for id in ids {
+        for id in self.watchers.behind_up_to(through) {
             self.catch_up_one(id, &revisions, through, &history.pin)
                 .await?;
         }
-        let position = self.position;
-        let caught_up: Vec<i64> = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision > position)
-            .map(|(id, _)| id)
-            .collect();
-        for id in caught_up {
-            self.watchers.mark_synced(id);
-        }
+        self.watchers.sync_arrived(self.position);
         Ok(())
     }
 
@@ -88,7 +68,7 @@ impl Stream {
             let wanted: Vec<Event> = revision
                 .events
                 .iter()
-                .filter(|event| watcher.interval.contains(&event.meta.key) && watcher.passes(event))
+                .filter(|event| watcher.wants(event))
                 .cloned()
                 .collect();
             let Some(ready) = self.ready_events(&wanted, Some(pin)).await? else {
@@ -116,13 +96,7 @@ impl Stream {
     }
 
     async fn cancel_compacted(&mut self, compacted_revision: i64) -> Result<(), End> {
-        let lost: Vec<i64> = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision < compacted_revision)
-            .map(|(id, _)| id)
-            .collect();
-        for id in lost {
+        for id in self.watchers.lost(compacted_revision) {
             let watcher = self.watchers.remove(id).expect("it was just listed");
             self.hub.unregister(&watcher.interval, &self.signal);
             // Header revision 0 and an empty reason: the compact revision says all.

@@ -9,6 +9,7 @@ use storage::types::{EncodedKeyValue, Event, KeyValueRef};
 
 use super::encode::{Head, ReadyEvent, put_events_response, put_response};
 use super::stream::{End, Stream};
+use super::watchers::fragment_events;
 use crate::engine::Pin;
 use crate::rpc::grpc::BODY_CHUNK_BYTES;
 
@@ -102,13 +103,9 @@ impl Stream {
         };
         let mut rest = events;
         while !rest.is_empty() {
-            let mut size = part_head.encoded_len();
-            let fitting = rest.iter().take_while(|event| {
-                size += event.encoded_len(prev_kv);
-                size < fragment_bytes
-            });
-            // One event always goes, however large.
-            let (part, later) = rest.split_at(fitting.count().max(1));
+            let sizes = rest.iter().map(|event| event.encoded_len(prev_kv));
+            let count = fragment_events(part_head.encoded_len(), sizes, fragment_bytes);
+            let (part, later) = rest.split_at(count);
             let head = Head {
                 fragment: !later.is_empty(),
                 ..head

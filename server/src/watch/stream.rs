@@ -222,15 +222,7 @@ impl Stream {
     /// Watchers that need no history any more join the synced ones.
     pub(super) async fn sync_up_to_date(&mut self, published: i64) -> Result<(), End> {
         self.deliver_through(published).await?;
-        let ready: Vec<i64> = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision > self.position)
-            .map(|(id, _)| id)
-            .collect();
-        for id in ready {
-            self.watchers.mark_synced(id);
-        }
+        self.watchers.sync_arrived(self.position);
         Ok(())
     }
 
@@ -261,13 +253,9 @@ impl Stream {
         self.send(&canceled).await
     }
 
-    /// Contract 1.9: answered only when every watcher is synced and has reached
-    /// its start; everything up to the revision named was sent before.
     async fn answer_progress_request(&mut self) -> Result<(), End> {
         self.deliver_news().await?;
-        let reached =
-            |watcher: &Watcher| watcher.synced && watcher.next_revision <= self.position + 1;
-        if self.watchers.is_empty() || !self.watchers.iter().all(|(_, watcher)| reached(watcher)) {
+        if !self.watchers.all_reached(self.position) {
             return Ok(());
         }
         self.send_progress(-1).await
@@ -275,16 +263,7 @@ impl Stream {
 
     async fn notify_progress(&mut self) -> Result<(), End> {
         self.deliver_news().await?;
-        let position = self.position;
-        let mut quiet = Vec::new();
-        for (id, watcher) in self.watchers.iter_mut() {
-            let reached = watcher.synced && watcher.next_revision <= position + 1;
-            if watcher.progress_notify && reached && !watcher.spoke {
-                quiet.push(id);
-            }
-            watcher.spoke = false;
-        }
-        for id in quiet {
+        for id in self.watchers.quiet(self.position) {
             self.send_progress(id).await?;
         }
         Ok(())
@@ -334,18 +313,8 @@ impl Stream {
         // Who gets which event, as (id, place of the event).
         let mut matches: Vec<(i64, usize)> = Vec::new();
         for revision in batch {
-            matches.clear();
-            for (place, event) in revision.events.iter().enumerate() {
-                let watchers = &self.watchers;
-                watchers.synced_matching(&event.meta.key, |id, watcher| {
-                    if revision.revision >= watcher.next_revision && watcher.passes(event) {
-                        matches.push((id, place));
-                    }
-                });
-            }
+            self.watchers.takers(revision, &mut matches);
             if !matches.is_empty() {
-                // An event has a watcher once: each gets its events in their order.
-                matches.sort_unstable();
                 let ready = self.ready_events(&revision.events, None).await?;
                 let ready = ready.expect("only a pin is revoked");
                 let header = self.header(revision.revision);

@@ -1,4 +1,6 @@
-//! The watchers of one stream: their cursors, filters and ids.
+//! The watchers of one stream: their cursors, filters and ids, and who gets what of the
+//! ring, of history and of progress. Decides and sends nothing; the stream's task and the
+//! simulation's do.
 //!
 //! Owned by the stream's task. Invariants: a synced watcher has been given (or
 //! filtered) every event from its start up to the stream's position; a watcher
@@ -9,7 +11,7 @@ use std::collections::BTreeMap;
 use kvproto::etcdserverpb::WatchCreateRequest;
 use kvproto::etcdserverpb::watch_create_request::FilterType;
 use storage::planted::{Bug, planted};
-use storage::types::Event;
+use storage::types::{Event, RevisionEvents};
 
 use super::range_index::{KeyInterval, RangeIndex};
 
@@ -54,6 +56,31 @@ impl Watcher {
             !self.no_put || planted(Bug::NoPutIgnored)
         }
     }
+
+    /// True for an event of history that is the watcher's.
+    pub(super) fn wants(&self, event: &Event) -> bool {
+        self.interval.contains(&event.meta.key) && self.passes(event)
+    }
+
+    /// True when every event up to the stream's position was sent to it.
+    fn has_reached(&self, position: i64) -> bool {
+        self.synced && self.next_revision <= position + 1
+    }
+}
+
+/// How many events go into the next fragment, given the size of a response without events
+/// and those of the events. One always goes, however large.
+pub(super) fn fragment_events(
+    head_bytes: usize,
+    event_bytes: impl Iterator<Item = usize>,
+    fragment_bytes: usize,
+) -> usize {
+    let mut size = head_bytes;
+    let fitting = event_bytes.take_while(|bytes| {
+        size += bytes;
+        size < fragment_bytes
+    });
+    fitting.count().max(1)
 }
 
 /// The watchers of one stream by id.
@@ -131,10 +158,6 @@ impl Watchers {
         self.by_id.iter().map(|(id, watcher)| (*id, watcher))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (i64, &mut Watcher)> {
-        self.by_id.iter_mut().map(|(id, watcher)| (*id, watcher))
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
@@ -154,14 +177,70 @@ impl Watchers {
         self.behind > 0
     }
 
-    /// Calls `visit` with each synced watcher whose interval holds the key.
-    pub(super) fn synced_matching(&self, key: &[u8], mut visit: impl FnMut(i64, &Watcher)) {
-        self.synced.matching(key, |id| {
-            let watcher = self
-                .by_id
-                .get(id)
-                .expect("only a present watcher is synced");
-            visit(*id, watcher);
-        });
+    /// Which synced watcher gets which event of a revision, as (id, place of the event),
+    /// ascending: each gets its events in their order.
+    pub(super) fn takers(&self, revision: &RevisionEvents, into: &mut Vec<(i64, usize)>) {
+        into.clear();
+        for (place, event) in revision.events.iter().enumerate() {
+            self.synced.matching(&event.meta.key, |id| {
+                let watcher = self.by_id.get(id);
+                let watcher = watcher.expect("only a present watcher is synced");
+                if revision.revision >= watcher.next_revision && watcher.passes(event) {
+                    into.push((*id, place));
+                }
+            });
+        }
+        into.sort_unstable();
+    }
+
+    /// The first revision that some watcher behind has still to get; None when there is none.
+    pub(super) fn next_behind(&self) -> Option<i64> {
+        let behind = self.by_id.values().filter(|watcher| !watcher.synced);
+        behind.map(|watcher| watcher.next_revision).min()
+    }
+
+    /// Watchers behind for which this holds.
+    fn behind_where(&self, holds: impl Fn(&Watcher) -> bool) -> Vec<i64> {
+        let behind = self.iter().filter(|(_, watcher)| !watcher.synced);
+        let chosen = behind.filter(|(_, watcher)| holds(watcher));
+        chosen.map(|(id, _)| id).collect()
+    }
+
+    /// Those for whom compaction was faster.
+    pub(super) fn lost(&self, compacted_revision: i64) -> Vec<i64> {
+        self.behind_where(|watcher| watcher.next_revision < compacted_revision)
+    }
+
+    /// Those that history up to this revision brings on.
+    pub(super) fn behind_up_to(&self, through: i64) -> Vec<i64> {
+        self.behind_where(|watcher| watcher.next_revision <= through)
+    }
+
+    /// Watchers that need no history any more join the synced ones.
+    pub(super) fn sync_arrived(&mut self, position: i64) {
+        for id in self.behind_where(|watcher| watcher.next_revision > position) {
+            self.mark_synced(id);
+        }
+    }
+
+    /// Contract 1.9: a progress request is answered only when every watcher is synced and
+    /// has reached its start; everything up to the position was sent before.
+    pub(super) fn all_reached(&self, position: i64) -> bool {
+        let mut all = self.by_id.values();
+        !self.is_empty() && all.all(|watcher| watcher.has_reached(position))
+    }
+
+    /// Those that are told progress by the timer: nothing was sent to them since the last
+    /// time it was asked.
+    pub(super) fn quiet(&mut self, position: i64) -> Vec<i64> {
+        let mut quiet = Vec::new();
+        for (id, watcher) in &mut self.by_id {
+            let told = watcher.progress_notify && watcher.has_reached(position);
+            if told && !watcher.spoke {
+                quiet.push(*id);
+            }
+            watcher.spoke = false;
+        }
+        quiet
     }
 }

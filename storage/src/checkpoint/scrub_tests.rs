@@ -14,6 +14,10 @@ const OURS: Identity = Identity {
     member_id: MemberId(12),
 };
 
+/// So many looks in a row at an unchanged store mean that fjall rests.
+const QUIET_LOOKS: u32 = 20;
+const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+
 struct Published {
     _scratch: tempfile::TempDir,
     directory: PathBuf,
@@ -38,7 +42,22 @@ impl Published {
         };
         published.publish();
         published.grow(2..50);
+        published.settle();
         published
+    }
+
+    /// Waits until fjall has merged what it wants to: else it puts a new file where one was
+    /// struck or lost.
+    fn settle(&self) {
+        let path = self.directory.join("checkpoint/keyspaces/2/current");
+        let mut last = fs::read(&path).unwrap();
+        let mut quiet = 0;
+        while quiet < QUIET_LOOKS {
+            std::thread::sleep(LOOK);
+            let now = fs::read(&path).unwrap();
+            quiet = if now == last { quiet + 1 } else { 0 };
+            last = now;
+        }
     }
 
     fn publish(&mut self) {

@@ -1,11 +1,11 @@
 //! One watch stream, a step at a time: between any two steps the member may write,
 //! compact, purge and clean, as it does while a real stream waits for its client.
 //!
-//! Mirrors `server/src/watch/{stream,catch_up,deliver}.rs`: what is looked at,
-//! read from the ring, asked of history, filtered and told as progress, and when
-//! a watcher falls behind or is synced.
+//! Who gets what of the ring, of history and of progress is decided by the production
+//! `watchers.rs`; what is mirrored of `server/src/watch/{stream,catch_up,deliver}.rs` is the
+//! order of awaits: what is looked at, read from the ring and asked of history when.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -139,19 +139,13 @@ impl Stream {
     }
 
     fn send_live(&mut self, revision: &RevisionEvents, member: &Member) -> Result<(), Fatal> {
-        let mut deliveries: BTreeMap<i64, Vec<&Event>> = BTreeMap::new();
-        for event in &revision.events {
-            self.watchers.synced_matching(&event.meta.key, |id, _| {
-                deliveries.entry(id).or_default().push(event);
-            });
-        }
-        for (id, events) in deliveries {
+        let mut matches = Vec::new();
+        self.watchers.takers(revision, &mut matches);
+        for of_one in matches.chunk_by(|one, next| one.0 == next.0) {
+            let id = of_one[0].0;
             let watcher = self.watchers.get_mut(id).expect("it was just matched");
-            if revision.revision < watcher.next_revision {
-                continue;
-            }
-            let wanted = events.into_iter().filter(|event| watcher.passes(event));
-            let changes = changes(member, wanted, watcher.prev_kv)?;
+            let events = of_one.iter().map(|(_, place)| &revision.events[*place]);
+            let changes = changes(member, events, watcher.prev_kv)?;
             self.send(id, changes);
         }
         self.position = revision.revision;
@@ -167,12 +161,11 @@ impl Stream {
     }
 
     fn catch_up(&mut self, member: &mut Member) -> Result<(), Fatal> {
-        let behind = self.watchers.iter().filter(|(_, watcher)| !watcher.synced);
-        let Some(from) = behind.map(|(_, watcher)| watcher.next_revision).min() else {
+        let Some(from) = self.watchers.next_behind() else {
             return Ok(());
         };
         if from > self.position {
-            self.sync_those_who_arrived();
+            self.watchers.sync_arrived(self.position);
             return Ok(());
         }
         self.history = Some(member.history(from, HISTORY_EVENTS)?);
@@ -180,53 +173,27 @@ impl Stream {
     }
 
     fn send_history(&mut self, history: &History, member: &Member) -> Result<(), Fatal> {
-        let behind = self.watchers.iter().filter(|(_, watcher)| !watcher.synced);
-        let lost: Vec<i64> = behind
-            .filter(|(_, watcher)| watcher.next_revision < history.compacted_revision)
-            .map(|(id, _)| id)
-            .collect();
-        for id in lost {
+        for id in self.watchers.lost(history.compacted_revision) {
             self.watchers.remove(id).expect("it was just listed");
             let compacted = history.compacted_revision;
             self.sent.push(Message::Compacted(id, compacted));
         }
         let through = history.through.min(self.position);
         let skipped = usize::from(bugs::planted(Bug::WatcherSkipsRevision));
-        let ids: Vec<i64> = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision <= through)
-            .map(|(id, _)| id)
-            .collect();
-        for id in ids {
+        for id in self.watchers.behind_up_to(through) {
             let watcher = self.watchers.get_mut(id).expect("it was just listed");
             let next = watcher.next_revision;
             let revisions = history.revisions.iter().skip(skipped);
             let events = revisions
                 .filter(|events| events.revision <= through && events.revision >= next)
                 .flat_map(|events| &events.events);
-            let wanted = events.filter(|event| {
-                watcher.interval.contains(&event.meta.key) && watcher.passes(event)
-            });
+            let wanted = events.filter(|event| watcher.wants(event));
             let changes = changes(member, wanted, watcher.prev_kv)?;
             watcher.next_revision = through + 1;
             self.send(id, changes);
         }
-        self.sync_those_who_arrived();
+        self.watchers.sync_arrived(self.position);
         Ok(())
-    }
-
-    fn sync_those_who_arrived(&mut self) {
-        let position = self.position;
-        let arrived: Vec<i64> = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.synced && watcher.next_revision > position)
-            .map(|(id, _)| id)
-            .collect();
-        for id in arrived {
-            self.watchers.mark_synced(id);
-        }
     }
 
     /// The timer of progress notifications, when nothing is on its way.
@@ -240,12 +207,15 @@ impl Stream {
         } else {
             self.position
         };
-        for (id, watcher) in self.watchers.iter_mut() {
-            let reached = watcher.synced && watcher.next_revision <= position + 1;
-            if watcher.progress_notify && reached && !watcher.spoke {
-                self.sent.push(Message::Progress(id, position));
-            }
-            watcher.spoke = false;
+        for id in self.watchers.quiet(position) {
+            self.sent.push(Message::Progress(id, position));
+        }
+    }
+
+    /// A client asks how far the stream is; answered with the id -1, or not at all.
+    pub fn answer_progress_request(&mut self) {
+        if self.is_idle() && self.watchers.all_reached(self.position) {
+            self.sent.push(Message::Progress(-1, self.position));
         }
     }
 
