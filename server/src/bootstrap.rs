@@ -14,7 +14,7 @@ use storage::checkpoint::{self, Checkpointer, Installed, Manifest, Member, Membe
 use storage::error::Fatal;
 use storage::mvcc::Mvcc;
 use storage::raft_log::{LogOptions, Prepared};
-use storage::types::{LogIndex, MemberId, Term};
+use storage::types::{MemberId, Term};
 use storage::vfs::Vfs;
 use storage::vfs::real::RealVfs;
 
@@ -202,21 +202,14 @@ fn prepare_log(
     directory: &Path,
     published: Option<&Manifest>,
 ) -> Result<Prepared, Fatal> {
-    let applied = published.map(|known| (known.applied_index, known.applied_term));
+    let covered = published.map(|known| (known.applied_index, known.applied_term));
     let identity = layout::read_identity(&**vfs, directory)?;
     let options = LogOptions {
         salt: identity.map_or(0, |ours| ours.member_id.0),
         ..LogOptions::default()
     };
     let path = directory.join(layout::LOG);
-    let applied = applied.unwrap_or((LogIndex(0), Term(0)));
-    let log = Prepared::verify(Arc::clone(vfs), &path, options, applied)?;
-    if published.is_some() && log.is_new() {
-        let detail = "the log is missing, though the manifest proves that it was begun; restore \
-                      the directory or replace the member";
-        return Err(Fatal::refused(path, detail));
-    }
-    Ok(log)
+    Prepared::verify(Arc::clone(vfs), &path, options, covered)
 }
 
 /// Makes an empty directory that of a new member of a new cluster.

@@ -48,7 +48,9 @@ pub fn open(
     }
     let published = checkpoint::read_manifest(&*vfs, directory)?;
     let store = store::open(store_disk, fault);
-    let is_founding = published.is_none();
+    let covered = published
+        .as_ref()
+        .map(|known| (known.applied_index, known.applied_term));
     let manifest = match published {
         Some(manifest) => manifest,
         None => first_manifest(&*vfs, directory)?,
@@ -62,12 +64,9 @@ pub fn open(
     let applied = (manifest.applied_index, manifest.applied_term);
     let options = settings.log_options(IDENTITY.member_id.0);
     let log_directory = directory.join(layout::LOG);
-    let log = Prepared::verify(Arc::clone(&vfs), &log_directory, options, applied)?;
-    if !is_founding && log.is_new() {
-        return Err(Fatal::refused(log_directory, "the log is missing"));
-    }
+    let log = Prepared::verify(Arc::clone(&vfs), &log_directory, options, covered)?;
     let (log, recovered) = log.open()?;
-    if is_founding {
+    if covered.is_none() {
         manifest.publish(&*vfs, directory)?;
     }
     let values = ValueReader::new(log.reader(), store.reader());

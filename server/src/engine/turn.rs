@@ -133,8 +133,10 @@ impl<H: Host> Engine<H> {
     /// True while a group is being flushed.
     #[must_use]
     pub fn is_flushing(&self) -> bool {
-        let held = matches!(self.in_flight, Some(InFlight::Held(_)));
-        self.in_flight.is_some() && !held
+        matches!(
+            self.in_flight,
+            Some(InFlight::Append(..) | InFlight::Proof(_))
+        )
     }
 
     /// Lets the node decide until it waits for a flush or for input.

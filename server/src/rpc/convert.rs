@@ -195,7 +195,7 @@ fn operation_result(result: OpResult) -> pb::ResponseOp {
             kvs: range
                 .key_values
                 .iter()
-                .map(|reference| key_value(&projected(reference, range.projection)))
+                .map(|reference| key_value(&projected(reference, range.projection).encode()))
                 .collect(),
             more: range.more,
             count: range.count,
@@ -228,38 +228,52 @@ pub(super) fn revision_header(revision: i64) -> Option<pb::ResponseHeader> {
     })
 }
 
+/// What of a key-value goes out, as it lies in memory or as the fields of a part.
+pub enum Projected<'a> {
+    Whole(&'a EncodedKeyValue),
+    Part(Fields<'a>),
+}
+
+impl Projected<'_> {
+    /// Of a whole one another reference.
+    #[must_use]
+    pub fn encode(self) -> EncodedKeyValue {
+        match self {
+            Projected::Whole(encoded) => encoded.clone(),
+            Projected::Part(fields) => fields.encode(),
+        }
+    }
+}
+
 /// What of a key-value goes out. A whole one must be in memory.
 #[must_use]
-pub fn projected(reference: &KeyValueRef, projection: Projection) -> EncodedKeyValue {
-    match (projection, reference) {
-        (Projection::Whole, KeyValueRef::Resident(encoded)) => encoded.clone(),
-        (Projection::Whole, KeyValueRef::Stored(meta)) => {
-            unreachable!(
-                "revision {:?} was brought into memory before",
-                meta.revision
-            )
-        }
-        (Projection::WithoutValueAndLease, _) => reference.keys_only().encode(),
-        (Projection::WithoutValue, _) => without_value(reference).encode(),
+pub fn projected(reference: &KeyValueRef, projection: Projection) -> Projected<'_> {
+    match (part(reference, projection), reference) {
+        (Some(fields), _) => Projected::Part(fields),
+        (None, KeyValueRef::Resident(encoded)) => Projected::Whole(encoded),
+        (None, KeyValueRef::Stored(meta)) => unreachable!(
+            "revision {:?} was brought into memory before",
+            meta.revision
+        ),
     }
 }
 
-/// The length of that.
+/// The length of that, wherever the value lies.
 #[must_use]
 pub fn projected_len(reference: &KeyValueRef, projection: Projection) -> usize {
-    match projection {
-        Projection::Whole => reference.encoded_len(),
-        Projection::WithoutValueAndLease => reference.keys_only().encoded_len(),
-        Projection::WithoutValue => without_value(reference).encoded_len(),
-    }
+    let part = part(reference, projection);
+    part.map_or_else(|| reference.encoded_len(), |fields| fields.encoded_len())
 }
 
-/// All fields but the value.
-#[must_use]
-pub fn without_value(reference: &KeyValueRef) -> Fields<'_> {
-    Fields {
-        value: &[],
-        ..reference.fields()
+/// The fields that go out; None when all of them do.
+fn part(reference: &KeyValueRef, projection: Projection) -> Option<Fields<'_>> {
+    match projection {
+        Projection::Whole => None,
+        Projection::WithoutValueAndLease => Some(reference.keys_only()),
+        Projection::WithoutValue => Some(Fields {
+            value: &[],
+            ..reference.fields()
+        }),
     }
 }
 

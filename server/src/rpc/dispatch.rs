@@ -190,10 +190,7 @@ async fn dispatch(
             Err(status) => empty_status(status),
         },
         "/etcdserverpb.KV/Put" => one(&context, incoming, kv::put).await,
-        "/etcdserverpb.KV/Txn" => match read_unary(incoming).await {
-            Ok(request) => kv::txn(&context, request).await,
-            Err(status) => empty_status(status),
-        },
+        "/etcdserverpb.KV/Txn" => answered(&context, incoming, kv::txn).await,
         _ => Box::pin(dispatch_rare(context, path, incoming, limit)).await,
     }
 }
@@ -209,10 +206,7 @@ async fn dispatch_rare(
             Ok(request) => range::range_stream(&context, request).await,
             Err(status) => empty_status(status),
         },
-        "/etcdserverpb.KV/DeleteRange" => match read_unary(incoming).await {
-            Ok(request) => kv::delete_range(&context, request).await,
-            Err(status) => empty_status(status),
-        },
+        "/etcdserverpb.KV/DeleteRange" => answered(&context, incoming, kv::delete_range).await,
         "/etcdserverpb.KV/Compact" => one(&context, incoming, kv::compact).await,
         "/etcdserverpb.Watch/Watch" => {
             let requests = MessageStream::new(incoming);
@@ -283,6 +277,21 @@ where
     }
     .await;
     unary(answer)
+}
+
+/// A call that decides itself how its answer leaves.
+async fn answered<'a, M, F>(
+    context: &'a Context,
+    incoming: Incoming,
+    function: impl FnOnce(&'a Context, M) -> F,
+) -> Response<AnswerBody>
+where
+    M: Message + Default + 'static,
+    F: Future<Output = Result<Response<AnswerBody>, Status>> + 'a,
+{
+    let answer: Result<_, Status> =
+        async { function(context, read_unary(incoming).await?).await }.await;
+    answer.unwrap_or_else(empty_status)
 }
 
 /// A call whose answer is fed by a task of its own, until the client's deadline.

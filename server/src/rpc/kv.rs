@@ -12,7 +12,7 @@ use storage::error::Refusal;
 use storage::types::KeyValueRef;
 use tonic::Status;
 
-use super::grpc::{AnswerBody, empty_status, frame_message, streaming, unary};
+use super::grpc::{AnswerBody, frame_message, streaming, unary};
 use super::large::Layout;
 use super::range::{WHOLE_BYTES_MAX, finish};
 use super::status::{self, invalid};
@@ -84,16 +84,6 @@ pub(super) async fn put(
 pub(super) async fn delete_range(
     context: &Context,
     request: pb::DeleteRangeRequest,
-) -> Response<AnswerBody> {
-    match deleted(context, request).await {
-        Ok(answer) => answer,
-        Err(status) => empty_status(status),
-    }
-}
-
-async fn deleted(
-    context: &Context,
-    request: pb::DeleteRangeRequest,
 ) -> Result<Response<AnswerBody>, Status> {
     validate::delete_range(&request)?;
     check_size(context, &request)?;
@@ -116,11 +106,12 @@ async fn deleted(
 }
 
 /// Contract 1.7.
-pub(super) async fn txn(context: &Context, request: pb::TxnRequest) -> Response<AnswerBody> {
-    match decided(context, request).await {
-        Ok((result, revision, pin)) => txn_response(context, result, revision, pin).await,
-        Err(status) => empty_status(status),
-    }
+pub(super) async fn txn(
+    context: &Context,
+    request: pb::TxnRequest,
+) -> Result<Response<AnswerBody>, Status> {
+    let (result, revision, pin) = decided(context, request).await?;
+    txn_response(context, result, revision, pin).await
 }
 
 /// The transaction's result, its revision, and what holds what it read.
@@ -185,27 +176,24 @@ async fn txn_response(
     mut result: TxnResult,
     revision: i64,
     pin: Pin,
-) -> Response<AnswerBody> {
+) -> Result<Response<AnswerBody>, Status> {
     let header = Some(context.handle.view().header(revision));
     if bytes(&result) > WHOLE_BYTES_MAX {
-        return in_chunks(context, Layout::txn(header, result), pin);
+        return Ok(in_chunks(context, Layout::txn(header, result), pin));
     }
     let mut references = Vec::new();
     for_each_reference(&mut result, &mut |reference| {
         references.push(reference.clone())
     });
-    let made = make_resident(context.handle.values(), &mut references, &pin).await;
-    if let Err(rejected) = made {
-        return empty_status(rejected.into());
-    }
+    make_resident(context.handle.values(), &mut references, &pin).await?;
     let mut resident = references.into_iter();
     for_each_reference(&mut result, &mut |reference| {
         *reference = resident.next().expect("both walks see the same references");
     });
-    unary(frame_message(&pb::TxnResponse {
+    Ok(unary(frame_message(&pb::TxnResponse {
         header,
         ..convert::txn_result(result)
-    }))
+    })))
 }
 
 /// Bytes of all key-values in a result; of those that go out without their value, more than that.

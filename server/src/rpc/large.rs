@@ -12,9 +12,9 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use storage::apply::{OpResult, Projection, TxnResult};
 use storage::types::KeyValueRef;
 
-use super::convert::{projected, projected_len, revision_header};
-use super::grpc::{BODY_CHUNK_BYTES, BodySender, FRAME_HEADER_BYTES, Pieces, frame_header};
-use super::range::{FETCH_KEY_VALUES_MAX, SMALL_BYTES, Stop};
+use super::convert::{Projected, projected, projected_len, revision_header};
+use super::grpc::{BodySender, FRAME_HEADER_BYTES, Pieces, frame_header};
+use super::range::{FETCH_KEY_VALUES_MAX, Stop};
 use crate::runtime::{Pin, Rejected, Values};
 
 /// Parts at a time: a key-value has one for its key and length before it.
@@ -167,20 +167,21 @@ impl Layout {
         pin: &Pin,
         sender: &BodySender,
     ) -> Result<(), Stop> {
-        let mut chunk = Pieces::with_capacity(SMALL_BYTES);
+        let mut chunk = Pieces::with_room();
         chunk.put_slice(&frame_header(self.bytes)?);
         let mut sent = 0;
         while let Some(parts) = self.next_parts(values, pin).await? {
             for part in &parts {
-                if chunk.len() + part.len() > BODY_CHUNK_BYTES && !chunk.is_empty() {
-                    sent += chunk.len() as u64;
-                    let next = Pieces::with_capacity(SMALL_BYTES);
-                    sender.send(std::mem::replace(&mut chunk, next)).await?;
-                }
+                sent += sender.make_room(&mut chunk, part.len()).await?;
                 match part {
                     Part::Bytes(bytes) => chunk.put_slice(bytes),
                     Part::KeyValue(reference, projection) => {
-                        chunk.put_encoded(&projected(reference, *projection));
+                        match projected(reference, *projection) {
+                            Projected::Whole(encoded) => chunk.put_encoded(encoded),
+                            Projected::Part(fields) => {
+                                chunk.put(|small| fields.encode_into(small));
+                            }
+                        }
                     }
                 }
             }
@@ -259,7 +260,7 @@ mod tests {
             match part {
                 Part::Bytes(bytes) => all.extend(bytes),
                 Part::KeyValue(reference, projection) => {
-                    all.extend_from_slice(&projected(&reference, projection).0);
+                    all.extend_from_slice(&projected(&reference, projection).encode().0);
                 }
             }
         }

@@ -4,8 +4,6 @@
 //!
 //! Limit: [`SCRUB_BYTES_PER_SECOND`]; idle priority for processor and disk.
 
-#![expect(unsafe_code, reason = "libc has the only way to a thread's priorities")]
-
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
@@ -16,17 +14,12 @@ use tokio::sync::mpsc;
 use super::checkpoint_worker::Done;
 use super::die;
 use super::limits::SCRUB_BYTES_PER_SECOND;
+use super::priority;
 use crate::engine::{ScrubWork, Scrubbed};
-
-/// The lowest priority of the processor.
-const NICE: libc::c_int = 19;
-/// `IOPRIO_WHO_PROCESS`, and `IOPRIO_CLASS_IDLE` in its place.
-const WHO_PROCESS: libc::c_int = 1;
-const CLASS_IDLE: libc::c_int = 3 << 13;
 
 /// Carries out one pass after the other, until nobody hands over another.
 pub(super) fn run(passes: &Receiver<ScrubWork>, report: &mpsc::Sender<Done>) {
-    give_way();
+    priority::idle();
     for work in passes {
         let scrubbed = match pass(work, &mut wait) {
             Ok(scrubbed) => scrubbed,
@@ -51,16 +44,4 @@ fn wait(bytes: u64) {
     thread::sleep(Duration::from_micros(
         bytes.saturating_mul(1_000_000) / SCRUB_BYTES_PER_SECOND,
     ));
-}
-
-/// Asks for idle priority; a sandbox may refuse, then the rate alone bounds the thread.
-fn give_way() {
-    // SAFETY: no pointer is involved; 0 is the calling thread.
-    let refused = unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, NICE)
-            + i32::from(libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE) != 0)
-    };
-    if refused != 0 {
-        tracing::debug!("the thread that reads the data directory back has no idle priority");
-    }
 }

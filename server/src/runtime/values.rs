@@ -34,15 +34,11 @@ impl Values {
     /// The encoded key-value; waits for the disk on a helper thread when the
     /// value is not in memory.
     pub async fn encoded(&self, reference: &KeyValueRef) -> EncodedKeyValue {
-        match reference {
-            KeyValueRef::Resident(encoded) => encoded.clone(),
-            KeyValueRef::Stored(meta) if meta.place.length == 0 => meta.encode(&[]),
-            KeyValueRef::Stored(meta) => {
+        match at_hand(reference) {
+            Ok(encoded) => encoded,
+            Err(meta) => {
                 let (values, meta) = (self.clone(), Arc::clone(meta));
-                let fetched = tokio::task::spawn_blocking(move || values.fetch_encoded(&meta));
-                fetched
-                    .await
-                    .expect("the fetch does not panic and is not cancelled")
+                on_a_helper(move || values.fetch_encoded(&meta)).await
             }
         }
     }
@@ -50,20 +46,19 @@ impl Values {
     /// As [`Values::encoded`]; None when the value lies nowhere any more, which
     /// is fine for a version that compaction has passed and no pin holds.
     pub async fn encoded_unless_purged(&self, reference: &KeyValueRef) -> Option<EncodedKeyValue> {
-        let KeyValueRef::Stored(meta) = reference else {
-            return Some(self.encoded(reference).await);
+        let meta = match at_hand(reference) {
+            Ok(encoded) => return Some(encoded),
+            Err(meta) => Arc::clone(meta),
         };
-        let (values, meta) = (self.clone(), Arc::clone(meta));
-        let fetched = tokio::task::spawn_blocking(move || {
+        let values = self.clone();
+        let fetch = move || {
             let found = match values.0.find(meta.revision, meta.place) {
                 Ok(found) => found,
                 Err(fatal) => die(&fatal),
             };
             found.map(|value| meta.encode(&value))
-        });
-        fetched
-            .await
-            .expect("the fetch does not panic and is not cancelled")
+        };
+        on_a_helper(fetch).await
     }
 
     /// Brings all of these into memory, in one trip to the helper thread. `pin` holds them.
@@ -83,16 +78,13 @@ impl Values {
         }
         let (values, pin) = (self.clone(), pin.clone());
         let mut batch = std::mem::take(references);
-        let fetched = tokio::task::spawn_blocking(move || {
+        let fetch = move || {
             for reference in &mut batch {
                 *reference = KeyValueRef::Resident(values.fetch_held(reference, &pin)?);
             }
-            Ok(batch)
-        });
-        let fetched: Result<_, Rejected> = fetched
-            .await
-            .expect("the fetch does not panic and is not cancelled");
-        *references = fetched?;
+            Ok::<_, Rejected>(batch)
+        };
+        *references = on_a_helper(fetch).await?;
         Ok(())
     }
 
@@ -105,13 +97,11 @@ impl Values {
         reference: &KeyValueRef,
         pin: &Pin,
     ) -> Result<EncodedKeyValue, Rejected> {
-        if let KeyValueRef::Resident(encoded) = reference {
-            return Ok(encoded.clone());
+        if let Ok(encoded) = at_hand(reference) {
+            return Ok(encoded);
         }
         let (values, pin, reference) = (self.clone(), pin.clone(), reference.clone());
-        tokio::task::spawn_blocking(move || values.fetch_held(&reference, &pin))
-            .await
-            .expect("the fetch does not panic and is not cancelled")
+        on_a_helper(move || values.fetch_held(&reference, &pin)).await
     }
 
     fn fetch_held(&self, reference: &KeyValueRef, pin: &Pin) -> Result<EncodedKeyValue, Rejected> {
@@ -131,7 +121,7 @@ impl Values {
         records: Vec<HashKvRecord>,
     ) -> HashKvDigest {
         let values = self.clone();
-        let fed = tokio::task::spawn_blocking(move || {
+        let feed = move || {
             for record in records {
                 let encoded = match &record.key_value {
                     KeyValueRef::Resident(encoded) => encoded.clone(),
@@ -140,9 +130,8 @@ impl Values {
                 digest.update(record.revision, record.tombstone, &encoded.0);
             }
             digest
-        });
-        fed.await
-            .expect("the fetch does not panic and is not cancelled")
+        };
+        on_a_helper(feed).await
     }
 
     /// The value's bytes; blocks on the disk.
@@ -159,4 +148,19 @@ impl Values {
             Err(fatal) => die(&fatal),
         }
     }
+}
+
+/// What needs no disk: a resident key-value, an empty value. Else the record.
+fn at_hand(reference: &KeyValueRef) -> Result<EncodedKeyValue, &Arc<RecordMeta>> {
+    match reference {
+        KeyValueRef::Resident(encoded) => Ok(encoded.clone()),
+        KeyValueRef::Stored(meta) if meta.place.length == 0 => Ok(meta.encode(&[])),
+        KeyValueRef::Stored(meta) => Err(meta),
+    }
+}
+
+async fn on_a_helper<T: Send + 'static>(fetch: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(fetch)
+        .await
+        .expect("the fetch does not panic and is not cancelled")
 }

@@ -185,16 +185,9 @@ pub fn run_with(
 
 /// True for a directory of ours; a lost or damaged identity file is a finding.
 fn recognise(vfs: &dyn Vfs, directory: &Path, report: &mut Report) -> Result<bool, Fatal> {
-    let missing = |path: &Path| {
-        let exists = vfs.exists(path);
-        let exists = exists.map_err(|source| Fatal::io("look for", path, source))?;
-        Ok::<bool, Fatal>(!exists)
-    };
-    let identity = directory.join(layout::IDENTITY);
-    if missing(&identity)? && !missing(&directory.join(layout::MANIFEST))? {
-        let detail = "the identity file is missing, though a manifest lies beside it; restore \
-                      it, or the whole directory, from a copy";
-        report.add(identity, 0, detail);
+    if layout::identity_is_lost(vfs, directory)? {
+        let path = directory.join(layout::IDENTITY);
+        report.add(path, 0, layout::IDENTITY_LOST);
         return Ok(false);
     }
     let Some(found) = report.take(layout::recognise(vfs, directory))? else {
@@ -219,14 +212,10 @@ fn check(
     let identity = report.take(layout::read_identity(vfs, directory))?;
     report.identity = identity.flatten();
     let manifest = check_manifest(vfs, directory, report)?;
-    let applied = manifest.as_ref().map_or((LogIndex(0), Term(0)), |known| {
-        (known.applied_index, known.applied_term)
-    });
-    let log = check_log(vfs, directory, applied, report, progress)?;
-    if manifest.is_some() && log.is_none() && report.is_clean() {
-        let detail = "the log is missing, though the manifest proves that it was begun";
-        report.add(directory.join(layout::LOG), 0, detail);
-    }
+    let covered = manifest
+        .as_ref()
+        .map(|known| (known.applied_index, known.applied_term));
+    let log = check_log(vfs, directory, covered, report, progress)?;
     if manifest.is_none() && report.is_clean() {
         check_founded(directory, store, log.as_ref(), report)?;
     }
@@ -288,10 +277,11 @@ fn check_founded(
 fn check_log(
     vfs: &dyn Vfs,
     directory: &Path,
-    applied: (LogIndex, Term),
+    covered: Option<(LogIndex, Term)>,
     report: &mut Report,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<Verified>, Fatal> {
+    let applied = covered.unwrap_or((LogIndex(0), Term(0)));
     let path = directory.join(layout::LOG);
     let mut told = |done, total| {
         progress(Progress {
@@ -305,7 +295,7 @@ fn check_log(
         return Ok(None);
     };
     let Some(log) = log else {
-        if applied.0 > LogIndex(0) {
+        if covered.is_some() {
             let detail = format!(
                 "the manifest covers entry {}, the log is missing",
                 applied.0.0

@@ -11,12 +11,13 @@
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::error::Fatal;
-use crate::vfs::Vfs;
 use crate::vfs::real::RealVfs;
+use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// Points to the present version file: number (8), its XXH3-128 (16), checksum kind (1).
 const CURRENT: &str = "current";
@@ -54,7 +55,7 @@ pub(super) fn verify_tree(
 ) -> Result<(), Fatal> {
     let compute = &mut |path: &Path, named: u128| match depth {
         Depth::Presence => std::fs::metadata(path).map(|_| named),
-        Depth::Content => checksum(path),
+        Depth::Content => checksum(RealVfs.open(path, OpenMode::Read), &mut |_| ()),
     };
     verify(directory, compute, found)
 }
@@ -68,7 +69,7 @@ pub(super) fn verify_tree(
 /// The first defect, and I/O errors.
 pub(super) fn scrub_tree(directory: &Path, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal> {
     let path = directory.join(CURRENT);
-    let compute = &mut |path: &Path, _| uncached_checksum(path, pace);
+    let compute = &mut |path: &Path, _| checksum(RealVfs.open_uncached(path), pace);
     for _ in 0..SCRUB_TRIES {
         let before = read(&path, CURRENT_BYTES as u64)?;
         let verified = verify(directory, compute, &mut Err);
@@ -191,23 +192,9 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Fatal> {
     }
 }
 
-/// The XXH3-128 of a whole file.
-fn checksum(path: &Path) -> io::Result<u128> {
-    let mut file = File::open(path)?;
-    let mut hasher = Xxh3Default::new();
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        let length = file.read(&mut buffer)?;
-        if length == 0 {
-            return Ok(hasher.digest128());
-        }
-        hasher.update(buffer.get(..length).unwrap_or_default());
-    }
-}
-
-/// The same of what the disk holds, whatever the page cache says.
-fn uncached_checksum(path: &Path, pace: &mut dyn FnMut(u64)) -> io::Result<u128> {
-    let file = RealVfs.open_uncached(path)?;
+/// The XXH3-128 of a whole file. `pace` hears of each piece that was read.
+fn checksum(file: io::Result<Arc<dyn VfsFile>>, pace: &mut dyn FnMut(u64)) -> io::Result<u128> {
+    let file = file?;
     let length = file.len()?;
     let mut hasher = Xxh3Default::new();
     let mut buffer = vec![0; READ_BYTES];

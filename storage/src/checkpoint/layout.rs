@@ -2,6 +2,7 @@
 //! and how one process at a time owns it (docs/format.md, "Data directory" and
 //! "Identity file").
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,10 +27,14 @@ pub const LOG: &str = "log";
 pub const CHECKPOINT: &str = "checkpoint";
 
 /// Appended to a file's name while its successor is written.
-pub(super) const TEMPORARY_SUFFIX: &str = ".new";
+const TEMPORARY_SUFFIX: &str = ".new";
 
 /// Created by the file system itself at the root of a volume.
-pub(super) const LOST_AND_FOUND: &str = "lost+found";
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// What is said of a directory whose identity file is gone.
+pub(crate) const IDENTITY_LOST: &str = "the identity file is missing, though a manifest lies \
+    beside it; restore it, or the whole directory, from a copy";
 
 const IDENTITY_MAGIC: &[u8; 8] = b"STPNDATA";
 const IDENTITY_VERSION: u32 = 1;
@@ -96,23 +101,27 @@ pub fn recognise(vfs: &dyn Vfs, directory: &Path) -> Result<DataDirectory, Fatal
     if let Some(identity) = read_identity(vfs, directory)? {
         return Ok(DataDirectory::Ours(identity));
     }
-    if exists(vfs, &directory.join(MANIFEST))? {
-        return Err(Fatal::refused(
-            directory.join(IDENTITY),
-            "the identity file is missing, though a manifest lies beside it; restore it, or \
-             the whole directory, from a copy",
-        ));
+    if identity_is_lost(vfs, directory)? {
+        return Err(Fatal::refused(directory.join(IDENTITY), IDENTITY_LOST));
     }
-    let temporary = format!("{IDENTITY}{TEMPORARY_SUFFIX}");
-    let harmless = [LOCK, LOST_AND_FOUND, temporary.as_str()];
-    let foreign = entries.iter().find(|entry| {
-        let name = entry.file_name().and_then(|name| name.to_str());
-        !name.is_some_and(|name| harmless.contains(&name))
-    });
-    match foreign.and_then(|entry| entry.file_name()) {
+    match foreign_entry(&entries) {
         Some(name) => Ok(DataDirectory::Foreign(directory.join(name))),
         None => Ok(DataDirectory::Empty),
     }
+}
+
+/// True when there is a manifest and no identity file.
+pub(crate) fn identity_is_lost(vfs: &dyn Vfs, directory: &Path) -> Result<bool, Fatal> {
+    Ok(!exists(vfs, &directory.join(IDENTITY))? && exists(vfs, &directory.join(MANIFEST))?)
+}
+
+/// The first of these entries of a directory that no founding of ours makes, not even one
+/// that was cut short behind the identity file.
+pub(super) fn foreign_entry(entries: &[PathBuf]) -> Option<&OsStr> {
+    let temporary = format!("{IDENTITY}{TEMPORARY_SUFFIX}");
+    let harmless = [IDENTITY, LOCK, LOST_AND_FOUND, temporary.as_str()];
+    let mut names = entries.iter().filter_map(|entry| entry.file_name());
+    names.find(|name| !harmless.iter().any(|harmless| name == harmless))
 }
 
 /// Reads the identity file, None when there is none.
@@ -318,7 +327,7 @@ pub(crate) fn sync_dir(vfs: &dyn Vfs, directory: &Path) -> Result<(), Fatal> {
         .map_err(|error| Fatal::io("sync", directory, error))
 }
 
-fn exists(vfs: &dyn Vfs, path: &Path) -> Result<bool, Fatal> {
+pub(super) fn exists(vfs: &dyn Vfs, path: &Path) -> Result<bool, Fatal> {
     vfs.exists(path)
         .map_err(|error| Fatal::io("look for", path, error))
 }

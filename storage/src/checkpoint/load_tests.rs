@@ -3,12 +3,11 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::apply::EntryData;
-use crate::apply::codec;
-use crate::apply::command::{Command, DeleteRange, Envelope, KeyRange, Put};
+use crate::apply::command::{Command, DeleteRange, KeyRange, Put};
+use crate::checkpoint::applied;
 use crate::checkpoint::step_disk::StepDisk;
 use crate::checkpoint::{CheckpointJob, Manifest, ModelDisk, ModelStore, open_or_defer};
-use crate::types::{LeaseId, LogIndex, MemberId, RequestId, SegmentNumber, Term};
+use crate::types::{LeaseId, LogIndex, MemberId, SegmentNumber};
 
 const OURS: Identity = Identity {
     cluster_id: 1,
@@ -36,19 +35,7 @@ fn delete(key: &str) -> Command {
 
 fn apply(machine: &mut StateMachine, commands: &[Command]) {
     for command in commands {
-        let envelope = Envelope {
-            request_id: RequestId(0),
-            command: command.clone(),
-        };
-        let bytes = codec::encode(&envelope).unwrap();
-        let envelope = codec::decode(&bytes).unwrap();
-        let data = EntryData {
-            bytes,
-            segment: SegmentNumber(1),
-            offset: 4096,
-        };
-        let index = LogIndex(machine.applied_index().0 + 1);
-        let outcome = machine.apply(index, Term(1), &data, &envelope);
+        let outcome = applied::apply(machine, command);
         assert!(outcome.result.is_ok(), "{command:?}");
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Fatal;
 use crate::vfs::Vfs;
 
-use super::layout::{self, IDENTITY, LOCK, LOG, LOST_AND_FOUND, MANIFEST, TEMPORARY_SUFFIX};
+use super::layout::{self, LOG, MANIFEST};
 use super::manifest::Identity;
 
 /// What stands in the log's place in the data directory.
@@ -30,12 +30,8 @@ enum Found {
 /// member's; I/O errors.
 pub fn check(vfs: &dyn Vfs, directory: &Path, wal_dir: Option<&Path>) -> Result<(), Fatal> {
     let place = directory.join(LOG);
-    let exists = |path: &Path| {
-        let found = vfs.exists(path);
-        found.map_err(|error| Fatal::io("look for", path, error))
-    };
     // Until there is a manifest nothing was ever written to a log.
-    let founded = exists(&directory.join(MANIFEST))?;
+    let founded = layout::exists(vfs, &directory.join(MANIFEST))?;
     match (wal_dir, found(&place)?) {
         (None, Found::Link(log)) => Err(Fatal::refused(
             place,
@@ -161,14 +157,7 @@ fn check_free(vfs: &dyn Vfs, directory: &Path, wal_dir: &Path) -> Result<(), Fat
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Fatal::io("list", wal_dir, error)),
     };
-    // What a founding that was cut short leaves counts as nothing.
-    let temporary = format!("{IDENTITY}{TEMPORARY_SUFFIX}");
-    let harmless = [IDENTITY, LOCK, LOST_AND_FOUND, temporary.as_str()];
-    let foreign = entries.iter().find_map(|entry| {
-        let name = entry.file_name()?;
-        (!harmless.iter().any(|harmless| name == *harmless)).then_some(name)
-    });
-    match foreign {
+    match layout::foreign_entry(&entries) {
         None => Ok(()),
         Some(name) => Err(Fatal::refused(
             wal_dir.join(name),

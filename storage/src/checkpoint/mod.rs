@@ -10,6 +10,8 @@
 //! side is [`load()`] at start and [`ColdReader`] afterwards. Nothing here is on
 //! the commit path.
 
+#[cfg(test)]
+mod applied;
 mod checkpointer;
 mod codec;
 mod digest;

@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::applied::apply;
 use super::layout;
 use super::step_disk::StepDisk;
 use super::{CheckpointJob, CheckpointStore, Identity, ModelDisk, ModelStore, Started, start};
-use crate::apply::command::{Command, DeleteRange, Envelope, KeyRange, Put};
-use crate::apply::{EntryData, StateMachine, codec};
+use crate::apply::StateMachine;
+use crate::apply::command::{Command, DeleteRange, KeyRange, Put};
 use crate::error::Fatal;
 use crate::mvcc::Mvcc;
-use crate::types::{
-    LeaseId, LogIndex, MemberId, Place, RecordMeta, RequestId, Revision, SegmentNumber, Term,
-};
+use crate::types::{LeaseId, MemberId, Place, RecordMeta, Revision, SegmentNumber};
 use crate::vfs::sim::SplitMix64;
 
 const OURS: Identity = Identity {
@@ -55,22 +54,6 @@ struct Run {
     log: Vec<Command>,
     /// A store that never purges and never restarts.
     reference: StateMachine,
-}
-
-fn apply(machine: &mut StateMachine, command: &Command) {
-    let envelope = Envelope {
-        request_id: RequestId(0),
-        command: command.clone(),
-    };
-    let bytes = codec::encode(&envelope).unwrap();
-    let envelope = codec::decode(&bytes).unwrap();
-    let data = EntryData {
-        bytes,
-        segment: SegmentNumber(1),
-        offset: 4096,
-    };
-    let index = LogIndex(machine.applied_index().0 + 1);
-    machine.apply(index, Term(1), &data, &envelope);
 }
 
 fn put(key: &str, value: String, lease: i64) -> Command {

@@ -32,7 +32,9 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Verifies every group as [`RaftLog::open`] does, without a write.
+    /// Verifies every group as [`RaftLog::open`] does, without a write. `covered` is what the
+    /// manifest covers; None where there is no manifest. One is published behind the log's
+    /// first segment, so it proves that there was a log.
     ///
     /// # Errors
     /// As [`RaftLog::open`].
@@ -40,8 +42,9 @@ impl Prepared {
         vfs: Arc<dyn Vfs>,
         directory: &Path,
         options: LogOptions,
-        applied: (LogIndex, Term),
+        covered: Option<(LogIndex, Term)>,
     ) -> Result<Prepared, Fatal> {
+        let applied = covered.unwrap_or((LogIndex(0), Term(0)));
         check_options(&options);
         let exists = vfs
             .exists(directory)
@@ -56,7 +59,7 @@ impl Prepared {
             let outcome = walk_all(&*vfs, &found, applied, &mut |_| {})?;
             check_applied(&outcome, &found, applied)?;
             walked = Some((found, outcome));
-        } else if applied != (LogIndex(0), Term(0)) {
+        } else if covered.is_some() {
             let detail = format!(
                 "the log is missing, but the manifest covers it up to {}; \
                  restore the directory or replace the member",
@@ -71,12 +74,6 @@ impl Prepared {
             applied,
             walked,
         })
-    }
-
-    /// True when no segment was found: opening it makes the first one.
-    #[must_use]
-    pub fn is_new(&self) -> bool {
-        self.walked.is_none()
     }
 
     /// Opens the log: from here on it is written to.

@@ -38,7 +38,8 @@ impl RaftLog {
         options: LogOptions,
         applied: (LogIndex, Term),
     ) -> Result<(RaftLog, Recovered), Fatal> {
-        Prepared::verify(vfs, directory, options, applied)?.open()
+        let covered = (applied != (LogIndex(0), Term(0))).then_some(applied);
+        Prepared::verify(vfs, directory, options, covered)?.open()
     }
 
     /// Starts a log whose first entry has the index after `base`. The directory

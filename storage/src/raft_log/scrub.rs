@@ -16,9 +16,7 @@ use crate::planted::{Bug, planted};
 use crate::types::SegmentNumber;
 use crate::vfs::{Vfs, VfsFile};
 
-use super::format::{
-    BLOCK, FIRST_GROUP_OFFSET, GROUP_HEADER_BYTES, GroupHeader, SegmentHeader, padded, seed,
-};
+use super::format::{BLOCK, FIRST_GROUP_OFFSET, GroupHeader, SegmentHeader, padded, seed};
 use super::segment::{SegmentFile, SegmentTable};
 use super::{GroupNumber, RaftLog};
 
@@ -166,7 +164,7 @@ impl LogScrub {
         read(&*reading.file, &reading.planned, begin, &mut bytes)?;
         let mut rest = bytes.as_slice();
         while reading.goes_on(self.proven) {
-            let size = reading.group_size(rest)?;
+            let (header, size) = reading.header(rest)?;
             if size > rest.len() && rest.len() < bytes.len() {
                 self.reading = Some(reading);
                 return Ok(length);
@@ -183,7 +181,7 @@ impl LogScrub {
                     &whole
                 }
             };
-            reading.verify(group)?;
+            reading.verify(&header, group)?;
             if rest.is_empty() && reading.goes_on(self.proven) {
                 self.reading = Some(reading);
                 return Ok(length.max(size as u64));
@@ -204,8 +202,8 @@ impl Reading {
         Fatal::corruption(&self.planned.segment.path, self.offset, detail)
     }
 
-    /// Bytes of the group that begins here, once its header is verified.
-    fn group_size(&self, bytes: &[u8]) -> Result<usize, Fatal> {
+    /// The verified header of the group that begins here, and the group's size.
+    fn header(&self, bytes: &[u8]) -> Result<(GroupHeader, usize), Fatal> {
         let (seed, number) = (self.planned.segment.seed, self.planned.number);
         let header = GroupHeader::decode(seed, number, self.offset, bytes)
             .ok_or_else(|| self.damaged("no whole group header"))?;
@@ -220,7 +218,8 @@ impl Reading {
             );
             return Err(self.damaged(detail));
         }
-        Ok(usize::try_from(size).expect("a group fits memory"))
+        let size = usize::try_from(size).expect("a group fits memory");
+        Ok((header, size))
     }
 
     /// A group that is larger than what is read at once.
@@ -230,12 +229,8 @@ impl Reading {
         Ok(bytes)
     }
 
-    fn verify(&mut self, group: &[u8]) -> Result<(), Fatal> {
-        let (seed, number) = (self.planned.segment.seed, self.planned.number);
-        let header = GroupHeader::decode(seed, number, self.offset, group);
-        let Some(header) = header.filter(|_| group.len() >= GROUP_HEADER_BYTES) else {
-            return Err(self.damaged("no whole group header"));
-        };
+    fn verify(&mut self, header: &GroupHeader, group: &[u8]) -> Result<(), Fatal> {
+        let seed = self.planned.segment.seed;
         let whole = GroupHeader::group_checksum(seed, group) == header.crc;
         if !whole && !planted(Bug::ScrubSkipsChecksums) {
             return Err(self.damaged("a group fails its checksum"));

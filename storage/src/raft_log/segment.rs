@@ -98,16 +98,26 @@ impl FileName {
 
 /// Writes zeros over `from..to` of a file and syncs it.
 pub(super) fn zero_fill(file: &dyn VfsFile, path: &Path, from: u64, to: u64) -> Result<(), Fatal> {
-    let zeros = vec![0; ZERO_FILL_BYTES];
     let mut at = from;
     while at < to {
-        let piece = usize::try_from(to - at).map_or(zeros.len(), |rest| rest.min(zeros.len()));
-        file.write_all_at(zeros.get(..piece).unwrap_or(&zeros), at)
-            .map_err(|source| Fatal::io("fill with zeros", path, source))?;
-        at += piece as u64;
+        at += write_zeros(file, path, at, to)?;
     }
     file.sync_data()
         .map_err(|source| Fatal::io("sync", path, source))
+}
+
+/// Writes the first zeros of `from..to`, at most [`ZERO_FILL_BYTES`]; how many.
+pub(super) fn write_zeros(
+    file: &dyn VfsFile,
+    path: &Path,
+    from: u64,
+    to: u64,
+) -> Result<u64, Fatal> {
+    let piece =
+        usize::try_from(to - from).map_or(ZERO_FILL_BYTES, |rest| rest.min(ZERO_FILL_BYTES));
+    file.write_all_at(&vec![0; piece], from)
+        .map_err(|source| Fatal::io("fill with zeros", path, source))?;
+    Ok(piece as u64)
 }
 
 /// Creates a zero-filled, synced file. The name is not durable yet.

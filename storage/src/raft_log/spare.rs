@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::Fatal;
-use crate::limits::{LOG_HURRY_SHARE, ZERO_FILL_BYTES};
+use crate::limits::LOG_HURRY_SHARE;
 use crate::planted::{Bug, planted};
 use crate::types::SegmentNumber;
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 use super::RaftLog;
 use super::format::{BLOCK, FIRST_GROUP_OFFSET};
-use super::segment::{FileName, remove, rename, sync_directory};
+use super::segment::{FileName, remove, rename, sync_directory, write_zeros};
 
 /// A file that can become a segment.
 #[derive(Debug)]
@@ -314,7 +314,7 @@ impl SpareJob {
             file.set_len(self.length)
                 .map_err(|source| Fatal::io("cut", path, source))?;
         }
-        write_zeros(&*file, path, 0, BLOCK)?;
+        write_zeros(&*file, path, 0, BLOCK as u64)?;
         let length = self.fill(&*file, path, length.min(self.length), between)?;
         Ok(SpareFile {
             path: path.to_path_buf(),
@@ -348,12 +348,10 @@ impl SpareJob {
                 }
                 break;
             }
-            let rest = usize::try_from(self.length - at).unwrap_or(ZERO_FILL_BYTES);
-            let piece = rest.min(ZERO_FILL_BYTES);
-            write_zeros(file, path, at, piece)?;
-            file.write_back(at, piece as u64)
+            let piece = write_zeros(file, path, at, self.length)?;
+            file.write_back(at, piece)
                 .map_err(|source| Fatal::io("fill with zeros", path, source))?;
-            at += piece as u64;
+            at += piece;
             if now == 0 && !self.urgency.soon.load(Ordering::Relaxed) {
                 between();
             }
@@ -366,14 +364,9 @@ impl SpareJob {
 
 /// What lies in a header's block must not be taken for a header.
 fn clear_header(spare: &SpareFile) -> Result<(), Fatal> {
-    write_zeros(&*spare.file, &spare.path, 0, BLOCK)?;
+    write_zeros(&*spare.file, &spare.path, 0, BLOCK as u64)?;
     spare
         .file
         .sync_data()
         .map_err(|source| Fatal::io("sync", &spare.path, source))
-}
-
-fn write_zeros(file: &dyn VfsFile, path: &Path, at: u64, length: usize) -> Result<(), Fatal> {
-    file.write_all_at(&vec![0; length], at)
-        .map_err(|source| Fatal::io("fill with zeros", path, source))
 }

@@ -1,14 +1,11 @@
 package badinput
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protowire"
 	"sternpost.dev/compat/internal/store"
 )
@@ -30,16 +27,7 @@ func nested(levels int, innermost []byte) []byte {
 // told is what a client sees of a call.
 func told(t *testing.T, process *store.Process, method string, message []byte) string {
 	t.Helper()
-	connection, err := grpc.NewClient("passthrough:///"+process.Endpoint(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer connection.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	var reply []byte
-	err = connection.Invoke(ctx, method, &message, &reply, grpc.ForceCodec(rawCodec{}))
+	err := invoke(t, process, method, message, 30*time.Second)
 	// Go's protobuf library puts one of two spaces behind "proto:", so that nobody compares it.
 	return strings.ReplaceAll(fmt.Sprint(err), "\u00a0", " ")
 }

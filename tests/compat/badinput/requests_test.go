@@ -138,16 +138,22 @@ func TestFieldsOfAnotherType(t *testing.T) {
 
 func call(t *testing.T, process *store.Process, method string, message []byte) codes.Code {
 	t.Helper()
+	return status.Code(invoke(t, process, method, message, 10*time.Second))
+}
+
+// invoke sends one message as it is.
+func invoke(t *testing.T, process *store.Process, method string, message []byte, within time.Duration) error {
+	t.Helper()
 	connection, err := grpc.NewClient("passthrough:///"+process.Endpoint(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer connection.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	var reply []byte
-	return status.Code(connection.Invoke(ctx, method, &message, &reply, grpc.ForceCodec(rawCodec{})))
+	return connection.Invoke(ctx, method, &message, &reply, grpc.ForceCodec(rawCodec{}))
 }
 
 // TestGarbageFrames sends bytes that are no HTTP, and HTTP/2 that breaks off or makes

@@ -15,7 +15,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Pieces};
 use super::gzip::DeflatedBody;
 use crate::runtime::Rejected;
 
@@ -53,6 +53,20 @@ impl BodySender {
     pub async fn send(&self, data: impl Into<Chunk>) -> Result<(), Closed> {
         let item = Item::Data(data.into());
         self.frames.send(item).await.map_err(|_| Closed)
+    }
+
+    /// Sends what is in the chunk when `bytes` more would make it too long for a frame; how
+    /// many bytes went.
+    ///
+    /// # Errors
+    /// [`Closed`] when the client has gone.
+    pub async fn make_room(&self, chunk: &mut Pieces, bytes: usize) -> Result<u64, Closed> {
+        let length = chunk.len();
+        if chunk.is_empty() || length + bytes <= BODY_CHUNK_BYTES {
+            return Ok(0);
+        }
+        let full = std::mem::replace(chunk, Pieces::with_room());
+        self.send(full).await.map(|()| length as u64)
     }
 
     /// Ends the answer with this status.

@@ -15,6 +15,9 @@ use crate::http::Slices;
 /// A key-value shorter than this is copied: to refer to it would cost more.
 const REFERRED_BYTES_MIN: usize = 256;
 
+/// Room in a chunk for what is copied: the heads of some dozens of key-values of 1 KiB.
+const SMALL_BYTES: usize = 512;
+
 /// See the head of the file.
 #[derive(Debug)]
 pub enum Chunk {
@@ -42,11 +45,11 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Room for so many bytes that are copied.
+    /// With room for [`SMALL_BYTES`].
     #[must_use]
-    pub fn with_capacity(small_bytes: usize) -> Pieces {
+    pub fn with_room() -> Pieces {
         Pieces {
-            small: Vec::with_capacity(small_bytes),
+            small: Vec::with_capacity(SMALL_BYTES),
             ..Pieces::default()
         }
     }
@@ -205,7 +208,7 @@ mod tests {
     fn pieces_leave_in_order() {
         let encoded = |length: usize| EncodedKeyValue(Arc::from(vec![b'v'; length]));
         let fill = || {
-            let (mut pieces, mut expected) = (Pieces::with_capacity(16), Vec::new());
+            let (mut pieces, mut expected) = (Pieces::default(), Vec::new());
             for (small, length) in [(3, 300), (0, 256), (5, 10), (2, 1000), (0, 0), (4, 400)] {
                 pieces.put_slice(&vec![b's'; small]);
                 pieces.put_encoded(&encoded(length));

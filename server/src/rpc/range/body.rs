@@ -6,16 +6,14 @@ use kvproto::etcdserverpb as pb;
 use prost::Message;
 use prost::encoding::encode_varint;
 use storage::apply::Projection;
-use storage::types::{EncodedKeyValue, KeyValueRef};
+use storage::mvcc::key_value::Fields;
+use storage::types::KeyValueRef;
 use tonic::Status;
 
 use super::{FETCH_KEY_VALUES_MAX, Reader, Stop, Summary};
-use crate::rpc::convert::{projected_len, without_value};
-use crate::rpc::grpc::{BODY_CHUNK_BYTES, BodySender, FRAME_HEADER_BYTES, Pieces, frame_header};
+use crate::rpc::convert::{Projected, projected, projected_len};
+use crate::rpc::grpc::{BodySender, FRAME_HEADER_BYTES, Pieces, frame_header};
 use crate::runtime::field_bytes;
-
-/// Room in a chunk for what is copied: the heads of some dozens of key-values of 1 KiB.
-pub(in crate::rpc) const SMALL_BYTES: usize = 512;
 
 /// Wire tag of `RangeResponse.kvs` (field 2, length-delimited).
 const KVS_TAG: u8 = 2 << 3 | 2;
@@ -42,9 +40,12 @@ impl Reader {
         buffer.put_slice(&frame);
         buffer.put_slice(&head);
         for reference in &key_values {
-            match self.whole_of(reference) {
-                Some(encoded) => put_copy(&encoded.0, &mut buffer),
-                None => self.put_part(reference, &mut buffer),
+            match projected(reference, self.plan.projection()) {
+                Projected::Whole(encoded) => {
+                    put_head(encoded.0.len(), &mut buffer);
+                    buffer.put_slice(&encoded.0);
+                }
+                Projected::Part(fields) => put_part(&fields, &mut buffer),
             }
         }
         buffer.put_slice(&tail);
@@ -62,7 +63,7 @@ impl Reader {
     ) -> Result<(), Stop> {
         let (head, tail) = around(&summary);
         let length = head.len() as u64 + body_len + tail.len() as u64;
-        let mut chunk = Pieces::with_capacity(SMALL_BYTES);
+        let mut chunk = Pieces::with_room();
         chunk.put_slice(&frame_header(length)?);
         chunk.put_slice(&head);
         let written = self.write_chunks(sender, &mut chunk, key_values).await?;
@@ -82,7 +83,7 @@ impl Reader {
     ) -> Result<(), Stop> {
         let (head, tail) = around(&summary);
         let length = head.len() as u64 + body_len + tail.len() as u64;
-        let mut chunk = Pieces::with_capacity(SMALL_BYTES);
+        let mut chunk = Pieces::with_room();
         chunk.put_slice(&frame_header(length)?);
         chunk.put_slice(&head);
         let mut written = 0;
@@ -120,16 +121,13 @@ impl Reader {
             for reference in fetched.as_deref().unwrap_or(group) {
                 let length = self.field_len(reference);
                 let fits = usize::try_from(length).expect("it fits in memory");
-                if chunk.len() + fits > BODY_CHUNK_BYTES && !chunk.is_empty() {
-                    let next = Pieces::with_capacity(SMALL_BYTES);
-                    sender.send(std::mem::replace(chunk, next)).await?;
-                }
-                match self.whole_of(reference) {
-                    Some(encoded) => {
+                sender.make_room(chunk, fits).await?;
+                match projected(reference, self.plan.projection()) {
+                    Projected::Whole(encoded) => {
                         chunk.put(|small| put_head(encoded.0.len(), small));
                         chunk.put_encoded(encoded);
                     }
-                    None => chunk.put(|small| self.put_part(reference, small)),
+                    Projected::Part(fields) => chunk.put(|small| put_part(&fields, small)),
                 }
                 written += length;
             }
@@ -147,27 +145,6 @@ impl Reader {
         let values = self.context.handle.values();
         values.make_resident(&mut group, &self.read.pin).await?;
         Ok(Some(group))
-    }
-
-    /// The key-value that goes out whole; None when a part of it does.
-    fn whole_of<'a>(&self, reference: &'a KeyValueRef) -> Option<&'a EncodedKeyValue> {
-        match (self.plan.projection(), reference) {
-            (Projection::Whole, KeyValueRef::Resident(encoded)) => Some(encoded),
-            (Projection::Whole, KeyValueRef::Stored(meta)) => unreachable!(
-                "revision {:?} was brought into memory before",
-                meta.revision
-            ),
-            (Projection::WithoutValueAndLease | Projection::WithoutValue, _) => None,
-        }
-    }
-
-    fn put_part(&self, reference: &KeyValueRef, buffer: &mut Vec<u8>) {
-        let fields = match self.plan.projection() {
-            Projection::WithoutValueAndLease => reference.keys_only(),
-            Projection::WithoutValue | Projection::Whole => without_value(reference),
-        };
-        put_head(fields.encoded_len(), buffer);
-        fields.encode_into(buffer);
     }
 
     /// Bytes of one key-value in the answer.
@@ -195,7 +172,7 @@ fn put_head(length: usize, buffer: &mut Vec<u8>) {
     encode_varint(length as u64, buffer);
 }
 
-fn put_copy(encoded: &[u8], buffer: &mut Vec<u8>) {
-    put_head(encoded.len(), buffer);
-    buffer.put_slice(encoded);
+fn put_part(fields: &Fields<'_>, buffer: &mut Vec<u8>) {
+    put_head(fields.encoded_len(), buffer);
+    fields.encode_into(buffer);
 }

@@ -10,8 +10,6 @@
 mod body;
 mod stream;
 
-pub(super) use body::SMALL_BYTES;
-
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -8,7 +8,7 @@ use bytes::BufMut;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use storage::types::{Key, KeyValueRef};
 
-use super::body::{SMALL_BYTES, around};
+use super::body::around;
 use super::{Reader, Stop, Summary};
 use crate::rpc::grpc::{BodySender, Pieces, frame_header};
 
@@ -34,7 +34,7 @@ impl Reader {
         let message_bytes = self.context.options.request_bytes_max as u64;
         let limit = self.plan.limit().unwrap_or(usize::MAX);
         let mut keys_max = STREAM_FIRST_KEYS;
-        let mut chunk = Pieces::with_capacity(SMALL_BYTES);
+        let mut chunk = Pieces::with_room();
         let mut waiting: Vec<KeyValueRef> = Vec::new();
         let mut waiting_bytes = 0;
         let (mut shown, mut more) = (0, false);
