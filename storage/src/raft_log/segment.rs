@@ -7,12 +7,14 @@
 //! of a segment only after its header is synced.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::error::Fatal;
 use crate::limits::ZERO_FILL_BYTES;
 use crate::types::SegmentNumber;
+use crate::vfs::aligned::AlignedBuffer;
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// An open segment file.
@@ -29,7 +31,7 @@ impl SegmentFile {
         self.file
             .read_exact_at(&mut bytes, offset)
             .map_err(|source| {
-                if source.kind() == std::io::ErrorKind::UnexpectedEof {
+                if source.kind() == io::ErrorKind::UnexpectedEof {
                     Fatal::corruption(&self.path, offset, "the file ends before what it must hold")
                 } else {
                     Fatal::io("read", &self.path, source)
@@ -98,25 +100,35 @@ impl FileName {
 
 /// Writes zeros over `from..to` of a file and syncs it.
 pub(super) fn zero_fill(file: &dyn VfsFile, path: &Path, from: u64, to: u64) -> Result<(), Fatal> {
+    let zeros = zeros(to - from);
     let mut at = from;
     while at < to {
-        at += write_zeros(file, path, at, to)?;
+        at += write_zeros(file, &zeros, at, to)
+            .map_err(|source| Fatal::io("fill with zeros", path, source))?;
     }
     file.sync_data()
         .map_err(|source| Fatal::io("sync", path, source))
 }
 
-/// Writes the first zeros of `from..to`, at most [`ZERO_FILL_BYTES`]; how many.
+/// Zeros for `length` bytes of a file, at most [`ZERO_FILL_BYTES`] at a time.
+pub(super) fn zeros(length: u64) -> AlignedBuffer {
+    let piece = usize::try_from(length).map_or(ZERO_FILL_BYTES, |all| all.min(ZERO_FILL_BYTES));
+    let mut zeros = AlignedBuffer::default();
+    zeros.reset(piece);
+    zeros.fill_to(piece);
+    zeros
+}
+
+/// Writes the first zeros of `from..to`, at most these; how many.
 pub(super) fn write_zeros(
     file: &dyn VfsFile,
-    path: &Path,
+    zeros: &AlignedBuffer,
     from: u64,
     to: u64,
-) -> Result<u64, Fatal> {
-    let piece =
-        usize::try_from(to - from).map_or(ZERO_FILL_BYTES, |rest| rest.min(ZERO_FILL_BYTES));
-    file.write_all_at(&vec![0; piece], from)
-        .map_err(|source| Fatal::io("fill with zeros", path, source))?;
+) -> io::Result<u64> {
+    let zeros = zeros.as_slice();
+    let piece = usize::try_from(to - from).map_or(zeros.len(), |rest| rest.min(zeros.len()));
+    file.write_all_at(zeros.get(..piece).unwrap_or_default(), from)?;
     Ok(piece as u64)
 }
 

@@ -70,6 +70,13 @@ pub trait Vfs: Debug + Send + Sync {
     /// that recovery sees what the disk holds and not what a killed process left
     /// in memory; else as [`OpenMode::Read`].
     fn open_uncached(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
+    /// Opens a file for writes of whole blocks past the page cache: places and lengths are
+    /// multiples of [`aligned::BLOCK_BYTES`], and bytes come from an
+    /// [`aligned::AlignedBuffer`]. `InvalidInput`, here or of the first write, where the file
+    /// system cannot do that.
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        self.open(path, OpenMode::ReadWrite)
+    }
     /// Renames a file within a directory, replacing the target.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
