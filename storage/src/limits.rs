@@ -29,6 +29,10 @@ pub const RECORD_OVERHEAD_BYTES: u64 = 34;
 /// ends nesting at 129 levels. Small enough for the stack of any thread.
 pub const TXN_DEPTH_MAX: usize = 192;
 
+/// Keys that all ranges of a transaction look at in its turn: as many as a slice of a plain
+/// read has. What needs more is read after it, in slices (docs/design/0009).
+pub const GATHERED_KEYS_MAX: usize = 512;
+
 /// Largest time to live of a lease, seconds (contract 1.10).
 pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
 

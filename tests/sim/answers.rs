@@ -1,8 +1,9 @@
 //! From the member's answers to what a client sees: values are fetched here, as
 //! the server fetches them when it encodes.
 
-use storage::apply::{OpResult, Projection, RangeResult, Response, TxnResult};
+use storage::apply::{DeferredRange, OpResult, Plan, Projection, RangeResult, Response, TxnResult};
 use storage::error::{Fatal, Refusal};
+use storage::mvcc::Bounds;
 use storage::types::{Event, KeyValueRef};
 
 use crate::answer::{Answer, Change, KeyValue};
@@ -65,6 +66,7 @@ impl Member {
     fn txn_answer(&self, result: &TxnResult) -> Result<Answer, Fatal> {
         let answers = result.responses.iter().map(|response| match response {
             OpResult::Range(range) => self.range_answer(range),
+            OpResult::Deferred(range) => self.range_answer(&self.made(range)?),
             OpResult::Put { revision, previous } => {
                 let previous = previous.clone();
                 self.answer(&Response::Put { previous }, *revision)
@@ -91,10 +93,38 @@ impl Member {
         match read {
             Ok(read) => match read.result.responses.as_slice() {
                 [OpResult::Range(range)] => self.range_answer(range),
+                [OpResult::Deferred(range)] => self.range_answer(&self.made(range)?),
                 other => panic!("one range is answered {other:?}"),
             },
             Err(rejected) => Ok(rejection(rejected)),
         }
+    }
+
+    /// Makes a read that its transaction has deferred, as the server does: in slices, under
+    /// the pin that came with the answer.
+    fn made(&self, deferred: &DeferredRange) -> Result<RangeResult, Fatal> {
+        let (mvcc, plan) = (self.mvcc(), Plan::new(&deferred.range));
+        let asked = &deferred.range.range;
+        let bounds = Bounds::of_request(&asked.key, &asked.range_end);
+        let mut fetched = Vec::new();
+        let mut rest = Some(bounds.clone());
+        while let Some(bounds) = rest.filter(|_| !plan.count_only()) {
+            let next = mvcc.range_slice(&bounds, deferred.at, 3, 3, &mut fetched);
+            rest = next.map(|key| bounds.resume_at(&key));
+        }
+        fetched.truncate(plan.fetch_limit().unwrap_or(usize::MAX));
+        for reference in &mut fetched {
+            *reference = KeyValueRef::Resident(self.values.encoded(reference)?);
+        }
+        let (count, _) = mvcc.count_slice(&bounds, deferred.at, usize::MAX);
+        let (key_values, more) = plan.arrange(fetched);
+        Ok(RangeResult {
+            revision: deferred.revision,
+            key_values,
+            projection: plan.projection(),
+            more,
+            count: count.try_into().unwrap(),
+        })
     }
 
     fn range_answer(&self, result: &RangeResult) -> Result<Answer, Fatal> {
@@ -141,8 +171,10 @@ impl Member {
     /// All that can be asked for now.
     pub fn state(&mut self) -> Result<State, Fatal> {
         let whole = self.read(&everything(0))?.expect("the current revision");
-        let [OpResult::Range(result)] = whole.result.responses.as_slice() else {
-            panic!("a transaction of one range has one answer");
+        let result = match whole.result.responses.as_slice() {
+            [OpResult::Range(result)] => result.clone(),
+            [OpResult::Deferred(deferred)] => self.made(deferred)?,
+            other => panic!("one range is answered {other:?}"),
         };
         let leases = self.machine().leases();
         let with_keys = leases.iter().map(|(lease, ttl)| {

@@ -47,7 +47,7 @@ impl Run {
         read.found.extend(member.key_values(&held)?);
         let Some(rest) = read.rest.take() else {
             self.stats.reads += 1;
-            reads::check_slices(read.pin.revision(), &read.expected, &read.found)?;
+            reads::check_slices(read.pin.at().revision(), &read.expected, &read.found)?;
             return Ok(());
         };
         let (bounds, pin) = (rest.clone(), read.pin.clone());
@@ -96,7 +96,7 @@ impl Run {
             let text = format!("a read counts {count}, expected {}", expected.len());
             return Err(Stop::Violation(text));
         }
-        self.note(format_args!("slow read at {}", pin.revision()));
+        self.note(format_args!("slow read at {}", pin.at().revision()));
         self.slow_reads.push(SlowRead {
             pin,
             rest: first.next.map(|key| Bounds::everything().resume_at(&key)),
@@ -131,7 +131,7 @@ fn measured(member: &mut Member, read: &SlowRead, rest: &Bounds) -> Result<(), S
 /// What a list in pages at this revision does here: its next page is counted, if the
 /// engine remembers how, and then the engine is told.
 fn next_page(member: &mut Member, read: &SlowRead, next: &[u8]) -> Result<(), Stop> {
-    let revision = read.pin.revision();
+    let revision = read.pin.at().revision();
     let rest = read.expected.iter().filter(|kv| kv.key.as_slice() >= next);
     let remaining = i64::try_from(rest.count()).unwrap();
     let mut range = everything(revision);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use storage::limits::GATHERED_KEYS_MAX;
 use storage::raft_log::LogOptions;
 use storage::vfs::sim::SplitMix64;
 
@@ -32,11 +33,18 @@ impl Settings {
             choices[usize::try_from(at).unwrap()]
         };
         let segment_bytes = pick(&[32 << 10, 64 << 10, 128 << 10]);
+        // No draw of its own, so that seeds go on meaning what they meant.
+        let gathered_keys_max = match segment_bytes >> 10 {
+            32 => 0,
+            64 => 2,
+            _ => GATHERED_KEYS_MAX,
+        };
         Settings {
             segment_bytes,
             first_segment_bytes: pick(&[16 << 10, 32 << 10]),
             spares_max: usize::try_from(pick(&[1, 2])).unwrap(),
             sizes: Sizes {
+                gathered_keys_max,
                 checkpoint_log_bytes: pick(&[16 << 10, 48 << 10, 128 << 10]),
                 checkpoint_interval: Duration::from_millis(pick(&[500, 5_000, 60_000])),
                 moved_bytes_per_checkpoint: pick(&[2 << 10, 64 << 10]),

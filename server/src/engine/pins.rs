@@ -8,13 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use storage::mvcc::AsOf;
 use storage::planted::{Bug, planted};
 
 use super::limits::PIN_GRACE;
 
-/// A reader's hold on one revision.
+/// A reader's hold on one revision, and what it reads there.
 #[derive(Clone, Debug)]
-pub struct Pin(Arc<Held>);
+pub struct Pin {
+    held: Arc<Held>,
+    at: AsOf,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -23,16 +27,23 @@ struct Held {
 }
 
 impl Pin {
-    /// The pinned revision.
+    /// What is read under this pin: the pinned revision, unless told otherwise.
     #[must_use]
-    pub fn revision(&self) -> i64 {
-        self.0.revision
+    pub fn at(&self) -> AsOf {
+        self.at
+    }
+
+    /// The same hold for a read of something younger.
+    #[must_use]
+    pub fn reading(&self, at: AsOf) -> Pin {
+        let held = Arc::clone(&self.held);
+        Pin { held, at }
     }
 
     /// True when the hold was taken back: the reader must end with "compacted".
     #[must_use]
     pub fn is_revoked(&self) -> bool {
-        self.0.revoked.load(Ordering::Acquire)
+        self.held.revoked.load(Ordering::Acquire)
     }
 }
 
@@ -58,7 +69,8 @@ impl Pins {
             self.sweep_at = (2 * self.held.len()).max(SWEEP_MIN);
         }
         self.held.push((Arc::downgrade(&held), None));
-        Pin(held)
+        let at = AsOf::from(revision);
+        Pin { held, at }
     }
 
     /// The oldest pinned revision, `i64::MAX` without any. Forgets released

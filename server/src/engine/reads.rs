@@ -12,7 +12,7 @@ use storage::apply::command::Range;
 use storage::apply::{Plan, Projection};
 use storage::error::Refusal;
 use storage::mvcc::key_value::Fields;
-use storage::mvcc::{Bounds, Measured, Mvcc, Visible};
+use storage::mvcc::{AsOf, Bounds, Measured, Mvcc, Visible};
 use storage::planted::{Bug, planted};
 
 use super::limits::{PAGE_COUNTS_MAX, SLICE_KEY_VALUES_MAX, SLICE_SCAN_MAX};
@@ -97,7 +97,7 @@ pub(super) fn open(
         slice(
             mvcc,
             &bounds,
-            at,
+            AsOf::from(at),
             if plan.count_only() { 0 } else { wanted },
         )
     };
@@ -120,7 +120,7 @@ pub(super) fn pinned_slice(
     if pin.is_revoked() {
         return Err(Refusal::Compacted);
     }
-    Ok(slice(mvcc, bounds, pin.revision(), limit))
+    Ok(slice(mvcc, bounds, pin.at(), limit))
 }
 
 /// Measures the next key-values of a pinned read, as fields of an answer.
@@ -149,7 +149,7 @@ pub(super) fn measure_slice(
         };
         field_bytes(length)
     };
-    Ok(mvcc.measure_slice(bounds, pin.revision(), limit, SLICE_SCAN_MAX, length))
+    Ok(mvcc.measure_slice(bounds, pin.at(), limit, SLICE_SCAN_MAX, length))
 }
 
 /// Bytes of a message of this length in the answer that holds it: its tag, its length, itself.
@@ -163,12 +163,12 @@ pub(super) fn count_slice(mvcc: &Mvcc, bounds: &Bounds, pin: &Pin) -> Result<Cou
     if pin.is_revoked() {
         return Err(Refusal::Compacted);
     }
-    let (count, next) = mvcc.count_slice(bounds, pin.revision(), SLICE_SCAN_MAX);
+    let (count, next) = mvcc.count_slice(bounds, pin.at(), SLICE_SCAN_MAX);
     let count = i64::try_from(count).expect("keys are counted in 63 bits");
     Ok(CountSlice { count, next })
 }
 
-fn slice(mvcc: &Mvcc, bounds: &Bounds, at: i64, limit: usize) -> ReadSlice {
+fn slice(mvcc: &Mvcc, bounds: &Bounds, at: AsOf, limit: usize) -> ReadSlice {
     let limit = limit.min(SLICE_KEY_VALUES_MAX);
     let mut key_values = Vec::new();
     let next = mvcc.range_slice(bounds, at, limit, SLICE_SCAN_MAX, &mut key_values);

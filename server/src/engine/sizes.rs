@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use storage::checkpoint::MOVED_BYTES_MAX;
+use storage::limits::GATHERED_KEYS_MAX;
 
 use super::limits::{
     CHECKPOINT_INTERVAL, CHECKPOINT_LOG_BYTES, COLLECT_SLICE_RECORDS, MOVED_BYTES_PER_CHECKPOINT,
@@ -17,6 +18,8 @@ pub struct Sizes {
     pub purge_slice_records: usize,
     /// Records collected for a checkpoint in one slice.
     pub collect_slice_records: usize,
+    /// Keys that the ranges of a transaction look at in its turn.
+    pub gathered_keys_max: usize,
     /// A checkpoint is due once this much went to the log.
     pub checkpoint_log_bytes: u64,
     /// A checkpoint is due this long after the last one.
@@ -34,6 +37,7 @@ impl Default for Sizes {
         Sizes {
             purge_slice_records: PURGE_SLICE_RECORDS,
             collect_slice_records: COLLECT_SLICE_RECORDS,
+            gathered_keys_max: GATHERED_KEYS_MAX,
             checkpoint_log_bytes: CHECKPOINT_LOG_BYTES,
             checkpoint_interval: CHECKPOINT_INTERVAL,
             moved_bytes_per_checkpoint: MOVED_BYTES_PER_CHECKPOINT,

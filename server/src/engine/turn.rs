@@ -111,6 +111,8 @@ impl<H: Host> Engine<H> {
             in_flight: None,
             last_flush: now,
         };
+        let gathered_keys_max = engine.sizes.gathered_keys_max;
+        engine.machine.set_gathered_keys_max(gathered_keys_max);
         engine.require_segments()?;
         engine.retire_left_over()?;
         host.publish(Vec::new(), engine.machine.mvcc());

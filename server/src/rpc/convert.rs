@@ -200,6 +200,7 @@ fn operation_result(result: OpResult) -> pb::ResponseOp {
             more: range.more,
             count: range.count,
         }),
+        OpResult::Deferred(_) => unreachable!("a deferred read is made before it is answered"),
         OpResult::Put { revision, previous } => Response::ResponsePut(pb::PutResponse {
             header: revision_header(revision),
             prev_kv: previous.as_ref().map(resident),

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::grpc::{AnswerBody, frame_message, streaming, unary};
 use super::large::Layout;
-use super::range::{WHOLE_BYTES_MAX, finish};
+use super::range::{Made, Measured, WHOLE_BYTES_MAX, finish, make_deferred};
 use super::status::{self, invalid};
 use super::{Context, convert, validate};
 use crate::runtime::{Pin, Rejected, Values};
@@ -178,8 +178,13 @@ async fn txn_response(
     pin: Pin,
 ) -> Result<Response<AnswerBody>, Status> {
     let header = Some(context.handle.view().header(revision));
-    if bytes(&result) > WHOLE_BYTES_MAX {
-        return Ok(in_chunks(context, Layout::txn(header, result), pin));
+    let deferred = read_deferred(context, &mut result, &pin).await?;
+    if !deferred.is_empty() || bytes(&result) > WHOLE_BYTES_MAX {
+        return Ok(in_chunks(
+            context,
+            Layout::txn(header, result, deferred),
+            pin,
+        ));
     }
     let mut references = Vec::new();
     for_each_reference(&mut result, &mut |reference| {
@@ -196,6 +201,38 @@ async fn txn_response(
     })))
 }
 
+/// Reads what the transaction has deferred, one range after the other: small ones become part
+/// of the result, large ones are given in their order. Fails as [`make_resident`] does.
+async fn read_deferred(
+    context: &Context,
+    result: &mut TxnResult,
+    pin: &Pin,
+) -> Result<Vec<Measured>, Rejected> {
+    let (mut waiting, mut large) = (Vec::new(), Vec::new());
+    find_deferred(result, &mut waiting);
+    for response in waiting {
+        let OpResult::Deferred(range) = response else {
+            unreachable!("only deferred ones were looked for");
+        };
+        let made = Box::pin(make_deferred(context, range, pin)).await;
+        match made.map_err(|_| Rejected::TimedOut)? {
+            Made::Whole(range) => *response = OpResult::Range(range),
+            Made::Measured(range) => large.push(*range),
+        }
+    }
+    Ok(large)
+}
+
+fn find_deferred<'a>(result: &'a mut TxnResult, found: &mut Vec<&'a mut OpResult>) {
+    for response in &mut result.responses {
+        match response {
+            OpResult::Txn(nested) => find_deferred(nested, found),
+            OpResult::Deferred(_) => found.push(response),
+            OpResult::Range(_) | OpResult::Put { .. } | OpResult::DeleteRange { .. } => {}
+        }
+    }
+}
+
 /// Bytes of all key-values in a result; of those that go out without their value, more than that.
 fn bytes(result: &TxnResult) -> u64 {
     let all =
@@ -204,6 +241,7 @@ fn bytes(result: &TxnResult) -> u64 {
         OpResult::Range(range) => all(&range.key_values),
         OpResult::Put { previous, .. } => all(previous.as_slice()),
         OpResult::DeleteRange { previous, .. } => all(previous),
+        OpResult::Deferred(_) => 0,
         OpResult::Txn(nested) => bytes(nested),
     });
     bytes.sum()
@@ -227,7 +265,7 @@ fn for_each_reference(result: &mut TxnResult, visit: &mut impl FnMut(&mut KeyVal
             OpResult::Range(range) if range.projection == Projection::Whole => {
                 range.key_values.iter_mut().for_each(&mut *visit);
             }
-            OpResult::Range(_) => {}
+            OpResult::Range(_) | OpResult::Deferred(_) => {}
             OpResult::Put { previous, .. } => previous.iter_mut().for_each(&mut *visit),
             OpResult::DeleteRange { previous, .. } => previous.iter_mut().for_each(&mut *visit),
             OpResult::Txn(nested) => for_each_reference(nested, visit),

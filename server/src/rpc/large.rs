@@ -3,8 +3,9 @@
 //! (`range`). A value that is not resident is in memory for its chunk only.
 //!
 //! An answer is laid out from its end to its beginning, since a message's length stands before
-//! it. Invariant: the parts are as long as was said. Limit: [`PARTS_AT_ONCE`]; the
-//! references, which the transaction has gathered in its turn, are all there.
+//! it. Invariant: the parts are as long as was said. Limit: [`PARTS_AT_ONCE`]. The references
+//! that the transaction has gathered in its turn are all there; what it has deferred is read
+//! when it is its turn to be written (`range/deferred`).
 
 use kvproto::etcdserverpb as pb;
 use prost::Message;
@@ -14,7 +15,7 @@ use storage::types::KeyValueRef;
 
 use super::convert::{Projected, projected, projected_len, revision_header};
 use super::grpc::{BodySender, FRAME_HEADER_BYTES, Pieces, frame_header};
-use super::range::{FETCH_KEY_VALUES_MAX, Stop};
+use super::range::{FETCH_KEY_VALUES_MAX, Measured, Stop};
 use crate::runtime::{Pin, Rejected, Values};
 
 /// Parts at a time: a key-value has one for its key and length before it.
@@ -24,13 +25,16 @@ const PARTS_AT_ONCE: usize = 2 * FETCH_KEY_VALUES_MAX;
 enum Part {
     Bytes(Vec<u8>),
     KeyValue(KeyValueRef, Projection),
+    Deferred(Box<Measured>),
 }
 
 impl Part {
+    /// Bytes of it, unless it is more than fits a chunk.
     fn len(&self) -> usize {
         match self {
             Part::Bytes(bytes) => bytes.len(),
             Part::KeyValue(reference, projection) => projected_len(reference, *projection),
+            Part::Deferred(_) => 0,
         }
     }
 }
@@ -40,13 +44,23 @@ impl Part {
 pub(super) struct Layout {
     parts: Vec<Part>,
     bytes: u64,
+    /// Those that are not laid yet, in the order of the transaction.
+    deferred: Vec<Measured>,
 }
 
 impl Layout {
-    /// A transaction's answer.
-    pub(super) fn txn(header: Option<pb::ResponseHeader>, result: TxnResult) -> Layout {
-        let mut layout = Layout::default();
+    /// A transaction's answer, with what is still deferred in it.
+    pub(super) fn txn(
+        header: Option<pb::ResponseHeader>,
+        result: TxnResult,
+        deferred: Vec<Measured>,
+    ) -> Layout {
+        let mut layout = Layout {
+            deferred,
+            ..Layout::default()
+        };
         layout.lay_txn(header, result);
+        assert!(layout.deferred.is_empty(), "each has its place");
         layout
     }
 
@@ -86,6 +100,22 @@ impl Layout {
                 self.lay_key_values(2, range.key_values, range.projection);
                 self.lay_message(&pb::RangeResponse {
                     header: revision_header(range.revision),
+                    ..Default::default()
+                });
+                1
+            }
+            OpResult::Deferred(_) => {
+                let range = self.deferred.pop().expect("each was measured");
+                let revision = range.revision;
+                self.lay_message(&pb::RangeResponse {
+                    more: range.more,
+                    count: range.count,
+                    ..Default::default()
+                });
+                self.bytes += range.body_len;
+                self.parts.push(Part::Deferred(Box::new(range)));
+                self.lay_message(&pb::RangeResponse {
+                    header: revision_header(revision),
                     ..Default::default()
                 });
                 1
@@ -170,11 +200,16 @@ impl Layout {
         let mut chunk = Pieces::with_room();
         chunk.put_slice(&frame_header(self.bytes)?);
         let mut sent = 0;
-        while let Some(parts) = self.next_parts(values, pin).await? {
-            for part in &parts {
+        while let Some(mut parts) = self.next_parts(values, pin).await? {
+            for part in &mut parts {
                 sent += sender.make_room(&mut chunk, part.len()).await?;
                 match part {
                     Part::Bytes(bytes) => chunk.put_slice(bytes),
+                    Part::Deferred(range) => {
+                        let before = chunk.len() as u64;
+                        let written = range.write(sender, &mut chunk).await.map_err(left_open)?;
+                        sent += before + written - chunk.len() as u64;
+                    }
                     Part::KeyValue(reference, projection) => {
                         match projected(reference, *projection) {
                             Projected::Whole(encoded) => chunk.put_encoded(encoded),
@@ -207,7 +242,7 @@ impl Layout {
                 Part::KeyValue(reference @ KeyValueRef::Stored(_), Projection::Whole) => {
                     Some(reference)
                 }
-                Part::KeyValue(..) | Part::Bytes(_) => None,
+                Part::KeyValue(..) | Part::Bytes(_) | Part::Deferred(_) => None,
             })
             .collect();
         let mut fetched: Vec<KeyValueRef> = stored.iter().map(|one| (**one).clone()).collect();
@@ -219,6 +254,14 @@ impl Layout {
             **reference = fetched;
         }
         Ok(Some(parts))
+    }
+}
+
+/// As above: what was to be read is gone, and the write has happened.
+fn left_open(stop: Stop) -> Stop {
+    match stop {
+        Stop::Gone => Stop::Gone,
+        Stop::Failed(_) => Rejected::TimedOut.into(),
     }
 }
 
@@ -259,6 +302,7 @@ mod tests {
         while let Some(part) = layout.parts.pop() {
             match part {
                 Part::Bytes(bytes) => all.extend(bytes),
+                Part::Deferred(_) => unreachable!("nothing was deferred"),
                 Part::KeyValue(reference, projection) => {
                     all.extend_from_slice(&projected(&reference, projection).encode().0);
                 }
@@ -321,7 +365,7 @@ mod tests {
             header: header(),
             ..convert::txn_result(result.clone())
         };
-        let found = bytes_of(Layout::txn(header(), result));
+        let found = bytes_of(Layout::txn(header(), result, Vec::new()));
         assert_eq!(found, wanted.encode_to_vec());
         let wanted = pb::DeleteRangeResponse {
             header: header(),

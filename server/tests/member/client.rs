@@ -71,18 +71,20 @@ impl Client {
         path: &str,
         request: &impl Message,
     ) -> hyper::Result<Result<A, Refused>> {
+        self.try_open(path, request).await?.finish().await
+    }
+
+    /// A unary call whose answer has begun; it waits to be read.
+    pub async fn open(&mut self, path: &str, request: &impl Message) -> Unread {
+        self.try_open(path, request).await.unwrap()
+    }
+
+    async fn try_open(&mut self, path: &str, request: &impl Message) -> hyper::Result<Unread> {
         self.sender.ready().await?;
         let request = grpc_request(path, Body::from(framed(request)));
         let response = self.sender.send_request(request).await?;
         assert_eq!(response.status(), StatusCode::OK);
-        let headers = response.headers().clone();
-        let collected = response.into_body().collect().await?;
-        let trailers = collected.trailers().cloned().unwrap_or(headers);
-        let body = collected.to_bytes();
-        Ok(match status(&trailers) {
-            Some(refused) => Err(refused),
-            None => Ok(A::decode(body.slice(5..)).unwrap()),
-        })
+        Ok(Unread(response))
     }
 
     /// A unary call on a connection that must hold.
@@ -114,6 +116,23 @@ impl Client {
         let request = Request::get(format!("http://localhost{path}"));
         let request = request.body(Body::empty()).unwrap();
         text(self.sender.send_request(request).await.unwrap()).await
+    }
+}
+
+/// An answer that has begun.
+pub struct Unread(Response<Incoming>);
+
+impl Unread {
+    /// Reads it to its end.
+    pub async fn finish<A: Message + Default>(self) -> hyper::Result<Result<A, Refused>> {
+        let headers = self.0.headers().clone();
+        let collected = self.0.into_body().collect().await?;
+        let trailers = collected.trailers().cloned().unwrap_or(headers);
+        let body = collected.to_bytes();
+        Ok(match status(&trailers) {
+            Some(refused) => Err(refused),
+            None => Ok(A::decode(body.slice(5..)).unwrap()),
+        })
     }
 }
 

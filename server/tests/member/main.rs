@@ -14,4 +14,5 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod running;
+mod transactions;
 mod transports;

@@ -2,8 +2,8 @@
 //!
 //! Owns [`Mvcc`], [`Leases`] and [`Alarms`]; the core loop's thread runs it.
 //! Invariants: entries are applied in order without a gap; the same entries give
-//! the same state and outcomes everywhere (quota excepted, which changes no
-//! state); nothing here knows time, files or randomness.
+//! the same state and outcomes everywhere (quota and deferred reads excepted, which change
+//! no state); nothing here knows time, files or randomness.
 
 use std::sync::Arc;
 
@@ -16,10 +16,11 @@ use super::compare::Path;
 use super::lease::Leases;
 use super::needs::Needs;
 use super::outcome::{InheritedValue, LeaseChange, Outcome, RangeResult, Response, TxnResult};
-use super::read::{Supplied, read};
+use super::read::{Gathering, Supplied, read};
 use super::space;
-use super::txn::{Checks, Writing, read_path};
+use super::txn::{Checks, Writing, inherited_values, read_path};
 use crate::error::Refusal;
+use crate::limits::GATHERED_KEYS_MAX;
 use crate::mvcc::{Bounds, Mvcc, StateHash};
 use crate::planted::{Bug, planted};
 use crate::types::{
@@ -78,6 +79,7 @@ pub struct StateMachine {
     supplied: Supplied,
     /// Bytes; None is no quota. Only `over_quota` looks at it.
     quota_bytes: Option<u64>,
+    gathered_keys_max: usize,
 }
 
 /// A state machine that is being loaded from a checkpoint.
@@ -103,6 +105,7 @@ impl StateMachine {
             applied: (LogIndex(0), Term(0)),
             supplied: Supplied::new(),
             quota_bytes,
+            gathered_keys_max: GATHERED_KEYS_MAX,
         }
     }
 
@@ -117,6 +120,11 @@ impl StateMachine {
             machine.alarms.activate(*member, *alarm);
         }
         Loading { machine, restart }
+    }
+
+    /// How many keys the ranges of a transaction look at in its turn.
+    pub fn set_gathered_keys_max(&mut self, gathered_keys_max: usize) {
+        self.gathered_keys_max = gathered_keys_max;
     }
 
     /// What a manifest has to hold besides the records.
@@ -134,9 +142,8 @@ impl StateMachine {
     }
 
     /// Values that must be resident when `command` is applied: those that
-    /// guards and sorting by value look at, and those that `ignore_value` keeps.
-    /// Fetch them, hand them to [`supply`](Self::supply) and ask again until
-    /// none is named; then apply in the same turn.
+    /// guards look at, and those that `ignore_value` keeps. Fetch them, hand them to
+    /// [`supply`](Self::supply) and ask again until none is named; then apply in the same turn.
     #[must_use]
     pub fn needs(&self, command: &Command) -> Vec<Arc<RecordMeta>> {
         let mut needs = Needs::new(&self.mvcc, &self.supplied);
@@ -224,12 +231,11 @@ impl StateMachine {
     /// # Panics
     /// When it writes ([`Txn::is_read_only`]), or a value that
     /// [`txn_needs`](Self::txn_needs) names is not there.
-    pub fn read_txn(&mut self, txn: &Txn) -> Result<TxnResult, Refusal> {
+    pub fn read_txn(&self, txn: &Txn) -> Result<TxnResult, Refusal> {
         assert!(txn.is_read_only(), "what writes takes an entry");
-        let supplied = std::mem::take(&mut self.supplied);
         let path = Path::of(&self.mvcc, txn);
         self.checks().path(&path)?;
-        Ok(read_path(&self.mvcc, &supplied, &path))
+        Ok(read_path(&self.mvcc, self.gathering(), &path))
     }
 
     /// Answers a read as a whole (contract 1.5). For answers that may be large,
@@ -336,6 +342,12 @@ impl StateMachine {
         self.applied = (index, term);
     }
 
+    fn gathering(&self) -> Gathering {
+        Gathering {
+            keys_left: self.gathered_keys_max,
+        }
+    }
+
     fn checks(&self) -> Checks<'_> {
         Checks {
             mvcc: &self.mvcc,
@@ -384,10 +396,11 @@ impl StateMachine {
         data: &EntryData,
         perform: impl FnOnce(&mut Writing<'_, '_>) -> Result<Response, Refusal>,
     ) -> Applied {
+        let gathering = self.gathering();
         let mut writing = Writing {
             write: self.mvcc.write(),
             data,
-            supplied: &self.supplied,
+            gathering,
             kept_values: false,
         };
         // On a refusal `writing` is dropped, which takes its changes back.
@@ -411,12 +424,11 @@ impl StateMachine {
     fn txn(&mut self, txn: &Txn, data: &EntryData) -> Applied {
         let path = Path::of(&self.mvcc, txn);
         self.checks().path(&path)?;
-        let (response, effects) = self.write(data, |writing| {
+        self.write(data, |writing| {
             let mut result = writing.path(&path)?;
             result.revision = writing.write.revision();
             Ok(Response::Txn(result))
-        })?;
-        Ok((response, effects))
+        })
     }
 
     fn grant(&mut self, lease: LeaseId, ttl_seconds: i64) -> Applied {
@@ -485,16 +497,4 @@ impl Loading {
         machine.applied = (restart.applied_index, restart.applied_term);
         (machine, dropped)
     }
-}
-
-/// The puts of a request whose value does not lie in its own entry.
-fn inherited_values(events: &RevisionEvents, data: &EntryData) -> Vec<InheritedValue> {
-    let records = events.events.iter().map(|event| &event.meta);
-    let inherited = records
-        .filter(|meta| !meta.tombstone && meta.place.length > 0 && !data.holds(meta.place))
-        .map(|meta| InheritedValue {
-            revision: meta.revision,
-            place: meta.place,
-        });
-    inherited.collect()
 }

@@ -24,6 +24,7 @@ pub use alarm::Alarms;
 pub use lease::Leases;
 pub use machine::{EntryData, Loading, MachineHash, Restart, StateMachine};
 pub use outcome::{
-    InheritedValue, LeaseChange, OpResult, Outcome, Projection, RangeResult, Response, TxnResult,
+    DeferredRange, InheritedValue, LeaseChange, OpResult, Outcome, Projection, RangeResult,
+    Response, TxnResult,
 };
 pub use range::Plan;

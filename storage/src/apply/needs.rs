@@ -55,16 +55,15 @@ impl<'a> Needs<'a> {
         }
         for op in txn.success.iter().chain(&txn.failure) {
             match op {
-                RequestOp::Range(range) => self.range(range),
                 RequestOp::Put(put) => self.put(put),
-                RequestOp::DeleteRange(_) => {}
+                // A read that sorts by value is deferred.
+                RequestOp::Range(_) | RequestOp::DeleteRange(_) => {}
                 RequestOp::Txn(nested) => self.txn(nested),
             }
         }
     }
 
-    /// A read that sorts by value. Its fetch limit does not bound what is
-    /// needed: inside a transaction earlier deletions pull later keys in.
+    /// A read outside a transaction that sorts by value.
     pub(super) fn range(&mut self, range: &Range) {
         if !Plan::new(range).sorts_by_value() {
             return;

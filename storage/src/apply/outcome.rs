@@ -2,13 +2,15 @@
 //! lessor. Plain data; owned by whoever gets it.
 //!
 //! Invariant: an outcome depends on nothing but the entries applied before it,
-//! so every member gives the same one ([`Outcome::over_quota`] excepted, which
-//! depends on the configured quota and changes no state).
+//! so every member gives the same one, excepted [`Outcome::over_quota`], which
+//! depends on the configured quota, and which reads are deferred, which depends on how much
+//! is purged. Neither changes any state.
 
 use crate::error::Refusal;
+use crate::mvcc::AsOf;
 use crate::types::{KeyValueRef, LeaseId, MemberId, Place, RequestId, Revision, RevisionEvents};
 
-use super::command::Alarm;
+use super::command::{Alarm, Range};
 
 /// The effect of one entry.
 #[derive(Clone, Debug)]
@@ -83,6 +85,8 @@ pub struct TxnResult {
 pub enum OpResult {
     /// Of a read.
     Range(RangeResult),
+    /// Of a read that is too large for its turn.
+    Deferred(DeferredRange),
     /// Of a put.
     Put {
         /// The transaction's revision.
@@ -118,6 +122,21 @@ pub struct RangeResult {
     pub more: bool,
     /// Keys in the interval at the revision read, without limit and filters.
     pub count: i64,
+}
+
+/// A read within a transaction that is left to be made after its turn, in slices, by whoever
+/// answers: all that [`super::Plan`] and [`crate::mvcc::Mvcc::range_slice`] need. The state
+/// that it sees stays readable while [`AsOf::oldest`] is pinned.
+#[derive(Clone, Debug)]
+pub struct DeferredRange {
+    /// As asked for; its revision was checked and is of no further use.
+    pub range: Range,
+    /// What it sees.
+    pub at: AsOf,
+    /// As in [`RangeResult`].
+    pub revision: i64,
+    /// As in [`RangeResult`], when it is known without a walk.
+    pub count: Option<i64>,
 }
 
 /// What of a key-value an answer holds.

@@ -1,14 +1,15 @@
-//! Whole answers to reads, inside a transaction and outside.
+//! Answers to reads: whole ones outside a transaction; inside, whole ones as far as a turn
+//! has time for them, and the rest deferred.
 //!
-//! Owns nothing. What is visible is told by a store and a revision: within a
-//! request that has written something, the revision that it writes.
+//! Owns nothing. Invariant: whether a read is deferred hangs on the store and on the reads
+//! before it in its transaction, and changes no state. Limit: [`Gathering`].
 
 use std::collections::BTreeMap;
 
 use super::command::Range;
-use super::outcome::RangeResult;
+use super::outcome::{DeferredRange, OpResult, RangeResult};
 use super::range::Plan;
-use crate::mvcc::{Bounds, Mvcc};
+use crate::mvcc::{AsOf, Bounds, Mvcc};
 use crate::types::{EncodedKeyValue, KeyValueRef, Revision};
 
 /// Superseded key-values that were fetched for a request that sorts by value:
@@ -67,6 +68,90 @@ pub(super) fn read(store: &Mvcc, supplied: &Supplied, revision: i64, range: &Ran
         projection: plan.projection(),
         more,
         count,
+    }
+}
+
+/// Keys that the ranges of one transaction may still look at. One key by name is always
+/// read: it costs what any other operation costs.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    pub(super) keys_left: usize,
+}
+
+impl Gathering {
+    /// The answer to a read of a transaction whose revision was checked: 0 and less is `now`,
+    /// the state at its place in the transaction; `revision` is for its header.
+    pub(super) fn read(
+        &mut self,
+        store: &Mvcc,
+        now: AsOf,
+        revision: i64,
+        range: &Range,
+    ) -> OpResult {
+        let at = if range.revision <= 0 {
+            now
+        } else {
+            AsOf::from(range.revision)
+        };
+        let bounds = Bounds::of_request(&range.range.key, &range.range.range_end);
+        let count = store.is_present(at).then(|| store.count_now(&bounds));
+        let count = count.map(|count| i64::try_from(count).expect("keys fit into 63 bits"));
+        let plan = Plan::new(range);
+        let gathered = match count {
+            Some(count) if plan.count_only() => Some((Vec::new(), count)),
+            _ => self.gather(store, &plan, &bounds, at, count),
+        };
+        let Some((fetched, count)) = gathered else {
+            return OpResult::Deferred(DeferredRange {
+                range: range.clone(),
+                at,
+                revision,
+                count,
+            });
+        };
+        let (key_values, more) = plan.arrange(fetched);
+        OpResult::Range(RangeResult {
+            revision,
+            key_values,
+            projection: plan.projection(),
+            more,
+            count,
+        })
+    }
+
+    /// What has to be fetched for a read, and its count; None when that is too much.
+    fn gather(
+        &mut self,
+        store: &Mvcc,
+        plan: &Plan,
+        bounds: &Bounds,
+        at: AsOf,
+        count: Option<i64>,
+    ) -> Option<(Vec<KeyValueRef>, i64)> {
+        let limit = plan.fetch_limit().unwrap_or(usize::MAX);
+        let mut of_one_key = usize::MAX;
+        let keys_left = if bounds.as_single().is_some() {
+            &mut of_one_key
+        } else {
+            // Values to be compared may have to be fetched from the disk.
+            let live = count.map_or(0, |count| usize::try_from(count).unwrap_or(usize::MAX));
+            if plan.sorts_by_value() || live.min(limit) > self.keys_left {
+                return None;
+            }
+            &mut self.keys_left
+        };
+        let mut fetched = Vec::new();
+        let rest = store.range_within(bounds, at, limit, keys_left, &mut fetched);
+        let found = i64::try_from(fetched.len()).expect("keys fit into 63 bits");
+        let is_enough = fetched.len() >= limit;
+        if plan.count_only() {
+            fetched.clear();
+        }
+        match rest {
+            None => Some((fetched, found)),
+            Some(_) if is_enough => Some((fetched, count?)),
+            Some(_) => None,
+        }
     }
 }
 

@@ -9,11 +9,11 @@ use super::command::{DeleteRange, Put, Range, RequestOp};
 use super::compare::Path;
 use super::lease::Leases;
 use super::machine::EntryData;
-use super::outcome::{OpResult, TxnResult};
+use super::outcome::{InheritedValue, OpResult, TxnResult};
 use super::range::resident_value;
-use super::read::{Supplied, read};
+use super::read::Gathering;
 use crate::error::Refusal;
-use crate::mvcc::{Bounds, Mvcc, NewValue, Write};
+use crate::mvcc::{AsOf, Bounds, Mvcc, NewValue, Write};
 use crate::planted::{Bug, planted};
 use crate::types::{KeyValueRef, Place, RevisionEvents};
 
@@ -74,7 +74,7 @@ impl Checks<'_> {
 pub(super) struct Writing<'a, 'm> {
     pub(super) write: Write<'m>,
     pub(super) data: &'a EntryData,
-    pub(super) supplied: &'a Supplied,
+    pub(super) gathering: Gathering,
     pub(super) kept_values: bool,
 }
 
@@ -133,12 +133,12 @@ impl Writing<'_, '_> {
         let mut responses = Vec::with_capacity(path.ops.len());
         for op in path.ops {
             responses.push(match op {
-                RequestOp::Range(range) => OpResult::Range(read(
+                RequestOp::Range(range) => self.gathering.read(
                     self.write.store(),
-                    self.supplied,
+                    self.write.as_of(),
                     self.write.revision(),
                     range,
-                )),
+                ),
                 RequestOp::Put(put) => OpResult::Put {
                     previous: self.put(put)?,
                     revision: self.write.revision(),
@@ -171,10 +171,11 @@ impl Writing<'_, '_> {
 }
 
 /// Executes the taken path of a transaction that only reads.
-pub(super) fn read_path(store: &Mvcc, supplied: &Supplied, path: &Path<'_>) -> TxnResult {
+pub(super) fn read_path(store: &Mvcc, mut gathering: Gathering, path: &Path<'_>) -> TxnResult {
     let revision = store.current_revision();
+    let now = AsOf::from(revision);
     let responses = path.ops.iter().map(|op| match op {
-        RequestOp::Range(range) => OpResult::Range(read(store, supplied, revision, range)),
+        RequestOp::Range(range) => gathering.read(store, now, revision, range),
         RequestOp::Put(_) | RequestOp::DeleteRange(_) | RequestOp::Txn(_) => {
             panic!("a transaction without an entry only reads")
         }
@@ -213,4 +214,16 @@ impl EntryData {
         let within = within.and_then(|within| usize::try_from(within).ok());
         place.segment == self.segment && within.is_some_and(|within| within < self.bytes.len())
     }
+}
+
+/// The puts of a request whose value does not lie in its own entry.
+pub(super) fn inherited_values(events: &RevisionEvents, data: &EntryData) -> Vec<InheritedValue> {
+    let records = events.events.iter().map(|event| &event.meta);
+    let inherited = records
+        .filter(|meta| !meta.tombstone && meta.place.length > 0 && !data.holds(meta.place))
+        .map(|meta| InheritedValue {
+            revision: meta.revision,
+            place: meta.place,
+        });
+    inherited.collect()
 }

@@ -6,6 +6,7 @@
 use std::ops::Deref;
 
 use super::Mvcc;
+use super::as_of::AsOf;
 use super::block::Entry;
 use super::records::{Record, RecordId};
 use super::timeline::Item;
@@ -86,13 +87,13 @@ impl Mvcc {
         }
     }
 
-    /// The newest record of a chain at or below main revision `at`.
-    pub(super) fn packed_at(&self, chain: u32, at: i64) -> Option<Found<'_>> {
-        let mut link = Some(self.chains.get(chain).start_for(at));
+    /// The newest record of a chain that is seen.
+    pub(super) fn packed_at(&self, chain: u32, at: AsOf) -> Option<Found<'_>> {
+        let mut link = Some(self.chains.get(chain).start_for(at.revision()));
         loop {
             let entry = self.timeline.find_packed(link?)?;
             assert_eq!(entry.chain, chain, "links stay within their chain");
-            if entry.revision.main <= at {
+            if at.sees(entry.revision) {
                 return Some(self.unpack(&entry));
             }
             link = entry.previous;

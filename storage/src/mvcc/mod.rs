@@ -19,6 +19,7 @@ use crate::limits::{
 };
 use crate::types::{Place, RecordMeta, Revision};
 
+mod as_of;
 mod block;
 mod bounds;
 mod chains;
@@ -36,6 +37,7 @@ mod timeline;
 mod usage;
 mod write;
 
+pub use as_of::AsOf;
 pub use bounds::Bounds;
 pub use hash_kv::{HashKv, HashKvDigest, HashKvRecord, HashKvResult, HashKvStart};
 pub use history::RecordView;

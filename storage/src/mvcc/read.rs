@@ -1,13 +1,14 @@
 //! Reads: point lookups, ranges in slices, counts.
 //!
-//! Every read names the main revision it is made at, which must not be purged:
-//! at or above the compacted revision, or held by a pin (asserted). Limit:
+//! Every read names the main revision it is made at, or how much of it it sees, which
+//! must not be purged: at or above the compacted revision, or held by a pin (asserted). Limit:
 //! [`AHEAD_KEYS`].
 
 use std::hint::black_box;
 use std::sync::Arc;
 
 use super::Mvcc;
+use super::as_of::AsOf;
 use super::bounds::Bounds;
 use super::found::Found;
 use super::key_value::Fields;
@@ -61,6 +62,7 @@ impl Mvcc {
     /// The key's live version at main revision `at`.
     #[must_use]
     pub fn get(&self, key: &[u8], at: i64) -> Option<KeyValueRef> {
+        let at = AsOf::from(at);
         self.assert_readable(at);
         let visible = self.visible(self.keys.find(key)?, at)?;
         Some(visible.key_value())
@@ -74,13 +76,27 @@ impl Mvcc {
     pub fn range_slice(
         &self,
         bounds: &Bounds,
-        at: i64,
+        at: impl Into<AsOf>,
         limit: usize,
-        scan_limit: usize,
+        mut scan_limit: usize,
+        out: &mut Vec<KeyValueRef>,
+    ) -> Option<Key> {
+        self.range_within(bounds, at.into(), limit, &mut scan_limit, out)
+    }
+
+    /// As `range_slice`; takes the keys that it looks at, in whole batches of them, off
+    /// `scan_left`.
+    #[must_use]
+    pub fn range_within(
+        &self,
+        bounds: &Bounds,
+        at: AsOf,
+        limit: usize,
+        scan_left: &mut usize,
         out: &mut Vec<KeyValueRef>,
     ) -> Option<Key> {
         let mut found = 0;
-        self.scan(bounds, at, scan_limit, Ahead::Values, |_, record| {
+        self.scan(bounds, at, scan_left, Ahead::Values, |_, record| {
             if found == limit {
                 return false;
             }
@@ -96,14 +112,15 @@ impl Mvcc {
     pub fn measure_slice(
         &self,
         bounds: &Bounds,
-        at: i64,
+        at: impl Into<AsOf>,
         limit: usize,
-        scan_limit: usize,
+        mut scan_limit: usize,
         length: impl Fn(Visible<'_>) -> u64,
     ) -> Measured {
         let mut measured = Measured::default();
         let mut last = None;
-        measured.next = self.scan(bounds, at, scan_limit, Ahead::Records, |key, record| {
+        let (at, left) = (at.into(), &mut scan_limit);
+        measured.next = self.scan(bounds, at, left, Ahead::Records, |key, record| {
             if measured.key_values == limit {
                 measured.more = true;
                 return false;
@@ -127,26 +144,38 @@ impl Mvcc {
     /// keys, and where to go on. At the current revision the whole answer is
     /// given at once.
     #[must_use]
-    pub fn count_slice(&self, bounds: &Bounds, at: i64, scan_limit: usize) -> (u64, Option<Key>) {
-        if at >= self.timeline.last().map_or(0, |last| last.main) {
+    pub fn count_slice(
+        &self,
+        bounds: &Bounds,
+        at: impl Into<AsOf>,
+        mut scan_limit: usize,
+    ) -> (u64, Option<Key>) {
+        let at = at.into();
+        if self.is_present(at) {
             self.assert_readable(at);
             return (self.count_now(bounds), None);
         }
         let mut count = 0;
-        let rest = self.scan(bounds, at, scan_limit, Ahead::Records, |_, _| {
+        let rest = self.scan(bounds, at, &mut scan_limit, Ahead::Records, |_, _| {
             count += 1;
             true
         });
         (count, rest)
     }
 
+    /// True when nothing was written that `at` does not see, of a request under way neither.
+    #[must_use]
+    pub fn is_present(&self, at: AsOf) -> bool {
+        self.timeline.last().is_none_or(|last| at.sees(last))
+    }
+
     /// Visits the versions live at `at` in key order until `visit` refuses one
-    /// or `scan_limit` keys were looked at; answers the key to go on from.
+    /// or no key may be looked at any more; answers the key to go on from.
     fn scan<'a>(
         &'a self,
         bounds: &Bounds,
-        at: i64,
-        scan_limit: usize,
+        at: AsOf,
+        left: &mut usize,
         ahead: Ahead,
         mut visit: impl FnMut(&'a Key, &Record) -> bool,
     ) -> Option<Key> {
@@ -155,21 +184,20 @@ impl Mvcc {
             let newest = self.keys.find(key)?;
             let record = self.visible(newest, at)?;
             let key = &self.records.get(newest).key;
-            return (scan_limit == 0 || !visit(key, &record)).then(|| Key::clone(key));
+            return (*left == 0 || !visit(key, &record)).then(|| Key::clone(key));
         }
         let mut entries = self.keys.within(bounds);
-        let mut left = scan_limit;
-        let mut batch = Vec::with_capacity(AHEAD_KEYS.min(scan_limit));
+        let mut batch = Vec::with_capacity(AHEAD_KEYS.min(*left));
         loop {
             batch.clear();
-            for entry in entries.by_ref().take(AHEAD_KEYS.min(left)) {
+            for entry in entries.by_ref().take(AHEAD_KEYS.min(*left)) {
                 let key: &'a Key = &self.records.get(entry.newest).key;
                 batch.push((key, entry.newest));
             }
             if batch.is_empty() {
                 return entries.next().map(|entry| Key::clone(entry.key));
             }
-            left -= batch.len();
+            *left -= batch.len();
             self.look_ahead(&batch, ahead);
             for (key, newest) in &batch {
                 if let Some(record) = self.visible(*newest, at)
@@ -194,9 +222,9 @@ impl Mvcc {
     }
 
     /// The record that is the key's live version at `at`, from its newest one.
-    fn visible(&self, newest: RecordId, at: i64) -> Option<Found<'_>> {
+    fn visible(&self, newest: RecordId, at: AsOf) -> Option<Found<'_>> {
         let mut record = self.records.get(newest);
-        while record.main() > at {
+        while !at.sees(record.revision()) {
             if !record.previous.is_slot() {
                 let packed = self.packed_at(record.previous.chain()?, at)?;
                 return (!packed.tombstone).then_some(packed);
@@ -206,10 +234,11 @@ impl Mvcc {
         (!record.tombstone).then_some(Found::Slab(record))
     }
 
-    fn assert_readable(&self, at: i64) {
+    fn assert_readable(&self, at: AsOf) {
+        let oldest = at.oldest();
         assert!(
-            at >= self.purge.reached(),
-            "revision {at} is read but purged up to {}; the reader held no pin",
+            oldest >= self.purge.reached(),
+            "revision {oldest} is read but purged up to {}; the reader held no pin",
             self.purge.reached()
         );
     }

@@ -114,6 +114,56 @@ fn one_request_is_one_revision_and_reads_see_its_writes() {
     assert_eq!(value(store.get(b"a", 3)).as_deref(), Some("2"));
 }
 
+/// A read that stands between two changes of a request is made after it, behind a compaction
+/// to that very revision: what it sees is there as long as the oldest revision is pinned.
+#[test]
+fn a_read_in_the_midst_of_a_request_can_be_made_later() {
+    let mut store = Mvcc::new();
+    for key in ["a", "b", "c"] {
+        put(&mut store, key, "old");
+    }
+    let mut write = store.write();
+    let before = write.as_of();
+    write.delete_range(&Bounds::single(b"a"));
+    let between = write.as_of();
+    let bytes = NewValue::Bytes(b"new", place(b"new"));
+    write.put(b"b", bytes, LeaseId::NONE);
+    write.put(b"d", bytes, LeaseId::NONE);
+    let behind = write.as_of();
+    let revision = write.finish().unwrap().revision;
+    put(&mut store, "c", "newer");
+
+    let seen = |store: &Mvcc, at: AsOf| {
+        let mut found = Vec::new();
+        let all = Bounds::everything();
+        assert!(store.range_slice(&all, at, 9, 9, &mut found).is_none());
+        let (count, _) = store.count_slice(&all, at, 9);
+        assert_eq!(count, found.len() as u64);
+        let measured = store.measure_slice(&all, at, 9, 9, |_| 1);
+        assert_eq!(measured.bytes, count);
+        let texts = found.into_iter().map(|found| {
+            let key = String::from_utf8(found.key().to_vec()).unwrap();
+            key + "=" + &value(Some(found)).unwrap()
+        });
+        texts.collect::<Vec<_>>().join(" ")
+    };
+    let all = |store: &Mvcc| {
+        assert_eq!(seen(store, before), "a=old b=old c=old");
+        assert_eq!(seen(store, between), "b=old c=old");
+        assert_eq!(seen(store, behind), "b=new c=old d=new");
+        assert_eq!(seen(store, AsOf::from(revision)), "b=new c=old d=new");
+    };
+    all(&store);
+    assert_eq!(between.oldest(), revision - 1);
+    assert!(!store.is_present(behind));
+    store.compact(revision + 1).unwrap();
+    let mut dropped = Vec::new();
+    while store.compact_slice(between.oldest(), 1, &mut dropped) {}
+    all(&store);
+    while store.compact_slice(revision, 1, &mut dropped) {}
+    assert_eq!(dropped.len(), 2, "the predecessors of both changes");
+}
+
 #[test]
 fn a_write_that_is_dropped_leaves_no_trace() {
     let mut store = Mvcc::new();

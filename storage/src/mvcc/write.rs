@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::Mvcc;
+use super::as_of::AsOf;
 use super::bounds::Bounds;
 use super::found::Found;
 use super::key_value::shared_key;
@@ -83,6 +84,12 @@ impl Write<'_> {
     #[must_use]
     pub fn base_revision(&self) -> i64 {
         self.store.current
+    }
+
+    /// What a read sees that stands here in the request: the changes until now.
+    #[must_use]
+    pub fn as_of(&self) -> AsOf {
+        AsOf::within(self.main, self.next_sub())
     }
 
     /// True once something changed.
@@ -224,8 +231,12 @@ impl Write<'_> {
         })
     }
 
+    fn next_sub(&self) -> u32 {
+        u32::try_from(self.changes.len()).expect("a request has below 2^32 changes")
+    }
+
     fn next_revision(&self) -> Revision {
-        let sub = u32::try_from(self.changes.len()).expect("a request has below 2^32 changes");
+        let sub = self.next_sub();
         let split = i64::from(planted(Bug::SplitTransaction) && sub > 0);
         Revision::new(self.main + split, sub)
     }

@@ -27,7 +27,7 @@ pub fn check(data: &[u8]) -> bool {
     let steps: Vec<Step> = choices.map(|choice| step(&strategy, choice)).collect();
     let mut model = Model::new();
     let mut calm = Member::new();
-    let mut troubled = Member::new();
+    let mut troubled = Member::gathering(2);
     for step in &steps {
         match step {
             Step::Command(command) => {
@@ -49,6 +49,7 @@ pub fn check(data: &[u8]) -> bool {
             Step::Evict => troubled.evict(),
             Step::Restart => troubled.restart(),
         }
+        troubled.read_deferred_again();
         assert_eq!(calm.state_hash(), troubled.state_hash(), "after {step:?}");
         assert_eq!(troubled.leases(), model.leases(), "after {step:?}");
     }

@@ -1,6 +1,6 @@
 //! The whole state machine against a naive model of the contract: two members,
-//! one that loses values from memory, purges and restarts in between, one that
-//! does not, must give the model's answers and equal state hashes.
+//! one that loses values from memory, purges, restarts in between and leaves reads of
+//! transactions for later, one that does not, must give the model's answers and equal state hashes.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,10 +28,13 @@ proptest! {
     })]
 
     #[test]
-    fn the_state_machine_answers_as_the_contract_says(steps in vec(any_step(), 1..60)) {
+    fn the_state_machine_answers_as_the_contract_says(
+        steps in vec(any_step(), 1..60),
+        gathered_keys_max in 0_usize..5,
+    ) {
         let mut model = Model::new();
         let mut calm = Member::new();
-        let mut troubled = Member::new();
+        let mut troubled = Member::gathering(gathered_keys_max);
         for step in &steps {
             match step {
                 Step::Command(command) => {
@@ -53,6 +56,7 @@ proptest! {
                 Step::Evict => troubled.evict(),
                 Step::Restart => troubled.restart(),
             }
+            troubled.read_deferred_again();
             prop_assert_eq!(calm.state_hash(), troubled.state_hash(), "after {:?}", step);
             prop_assert_eq!(troubled.leases(), model.leases(), "after {:?}", step);
         }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use storage::apply::command::{Command, Envelope, Range, Txn};
 use storage::apply::{
-    EntryData, MachineHash, OpResult, Projection, RangeResult, Response, Restart, StateMachine,
-    TxnResult, codec,
+    DeferredRange, EntryData, MachineHash, OpResult, Plan, Projection, RangeResult, Response,
+    Restart, StateMachine, TxnResult, codec,
 };
 use storage::error::Refusal;
-use storage::mvcc::Mvcc;
+use storage::limits::GATHERED_KEYS_MAX;
+use storage::mvcc::{Bounds, Mvcc};
 use storage::types::{
     Event, KeyValueRef, LogIndex, RecordMeta, RequestId, Revision, SegmentNumber, Term,
 };
@@ -19,7 +20,14 @@ use crate::answer::{Answer, Change, Effect, KeyValue};
 pub struct Member {
     machine: StateMachine,
     log: Vec<u8>,
+    gathered_keys_max: usize,
+    /// Reads that transactions left for later, which go on being made: what they see is
+    /// pinned, so they go on giving what they gave at first.
+    deferred: Vec<(DeferredRange, Answer)>,
 }
+
+/// Deferred reads that are made again and again.
+const DEFERRED_MAX: usize = 5;
 
 const SEGMENT: SegmentNumber = SegmentNumber(7);
 
@@ -30,9 +38,25 @@ fn empty_store() -> Mvcc {
 
 impl Member {
     pub fn new() -> Member {
+        Member::gathering(GATHERED_KEYS_MAX)
+    }
+
+    /// One whose transactions defer reads of more keys than that.
+    pub fn gathering(gathered_keys_max: usize) -> Member {
+        let mut machine = StateMachine::new(empty_store(), None);
+        machine.set_gathered_keys_max(gathered_keys_max);
         Member {
-            machine: StateMachine::new(empty_store(), None),
+            machine,
             log: vec![0; 100],
+            gathered_keys_max,
+            deferred: Vec::new(),
+        }
+    }
+
+    /// Makes the deferred reads once more.
+    pub fn read_deferred_again(&self) {
+        for (deferred, first) in &self.deferred {
+            assert_eq!(&self.make(deferred), first, "{deferred:?}");
         }
     }
 
@@ -90,11 +114,13 @@ impl Member {
 
     pub fn purge(&mut self) {
         let mut dropped = Vec::new();
-        while self
-            .machine
-            .mvcc_mut()
-            .compact_slice(i64::MAX, 3, &mut dropped)
-        {}
+        let pinned = self
+            .deferred
+            .iter()
+            .map(|(deferred, _)| deferred.at.oldest());
+        let floor = pinned.min().unwrap_or(i64::MAX);
+        let mvcc = self.machine.mvcc_mut();
+        while mvcc.compact_slice(floor, 3, &mut dropped) {}
     }
 
     pub fn evict(&mut self) {
@@ -113,6 +139,8 @@ impl Member {
             loading.record((*record.meta).clone());
         }
         self.machine = loading.finish();
+        self.machine.set_gathered_keys_max(self.gathered_keys_max);
+        self.deferred.clear();
     }
 
     pub fn state_hash(&self) -> MachineHash {
@@ -186,7 +214,7 @@ impl Member {
         }
     }
 
-    fn answer(&self, response: Response, revision: i64) -> Answer {
+    fn answer(&mut self, response: Response, revision: i64) -> Answer {
         match response {
             Response::Put { previous } => Answer::Put {
                 revision,
@@ -213,9 +241,10 @@ impl Member {
         }
     }
 
-    fn txn_answer(&self, result: TxnResult) -> Answer {
+    fn txn_answer(&mut self, result: TxnResult) -> Answer {
         let answers = result.responses.into_iter().map(|response| match response {
             OpResult::Range(range) => self.range_answer(range),
+            OpResult::Deferred(deferred) => self.deferred_answer(deferred),
             OpResult::Put { revision, previous } => {
                 self.answer(Response::Put { previous }, revision)
             }
@@ -231,6 +260,49 @@ impl Member {
             succeeded: result.succeeded,
             answers: answers.collect(),
         }
+    }
+
+    fn deferred_answer(&mut self, deferred: DeferredRange) -> Answer {
+        let answer = self.make(&deferred);
+        self.deferred.push((deferred, answer.clone()));
+        if self.deferred.len() > DEFERRED_MAX {
+            self.deferred.remove(0);
+        }
+        answer
+    }
+
+    /// Makes a deferred read as whoever answers does: in slices, here of two keys.
+    fn make(&self, deferred: &DeferredRange) -> Answer {
+        let (mvcc, plan) = (self.machine.mvcc(), Plan::new(&deferred.range));
+        let asked = &deferred.range.range;
+        let bounds = Bounds::of_request(&asked.key, &asked.range_end);
+        let mut fetched = Vec::new();
+        let mut rest = Some(bounds.clone());
+        while let Some(bounds) = rest.filter(|_| !plan.count_only()) {
+            let next = mvcc.range_slice(&bounds, deferred.at, 2, 2, &mut fetched);
+            rest = next.map(|key| bounds.resume_at(&key));
+        }
+        fetched.truncate(plan.fetch_limit().unwrap_or(usize::MAX));
+        for key_value in &mut fetched {
+            if let KeyValueRef::Stored(meta) = key_value {
+                *key_value = KeyValueRef::Resident(meta.encode(&self.stored_value(meta)));
+            }
+        }
+        let (mut count, mut rest) = (0, Some(bounds));
+        while let Some(bounds) = rest {
+            let (found, next) = mvcc.count_slice(&bounds, deferred.at, 2);
+            count += i64::try_from(found).unwrap();
+            rest = next.map(|key| bounds.resume_at(&key));
+        }
+        assert!(deferred.count.is_none_or(|known| known == count));
+        let (key_values, more) = plan.arrange(fetched);
+        self.range_answer(RangeResult {
+            revision: deferred.revision,
+            key_values,
+            projection: plan.projection(),
+            more,
+            count,
+        })
     }
 
     fn range_answer(&self, result: RangeResult) -> Answer {

@@ -86,19 +86,7 @@ impl Reader {
         let mut chunk = Pieces::with_room();
         chunk.put_slice(&frame_header(length)?);
         chunk.put_slice(&head);
-        let mut written = 0;
-        let mut left = limit;
-        let mut from = None;
-        while left > 0 {
-            let (mut key_values, next) = self.slice(from.as_ref()).await?;
-            key_values.truncate(left);
-            left -= key_values.len();
-            written += self.write_chunks(sender, &mut chunk, key_values).await?;
-            match next {
-                Some(next) => from = Some(next),
-                None => break,
-            }
-        }
+        let written = self.write_slices(sender, &mut chunk, limit).await?;
         assert_eq!(
             written, body_len,
             "a pinned revision changed between two passes"
@@ -106,6 +94,29 @@ impl Reader {
         chunk.put_slice(&tail);
         sender.send(chunk).await?;
         Ok(())
+    }
+
+    /// Reads so many key-values, slice by slice, and appends them to the chunk.
+    pub(super) async fn write_slices(
+        &mut self,
+        sender: &BodySender,
+        chunk: &mut Pieces,
+        limit: usize,
+    ) -> Result<u64, Stop> {
+        let mut written = 0;
+        let mut left = limit;
+        let mut from = None;
+        while left > 0 {
+            let (mut key_values, next) = self.slice(from.as_ref()).await?;
+            key_values.truncate(left);
+            left -= key_values.len();
+            written += self.write_chunks(sender, chunk, key_values).await?;
+            match next {
+                Some(next) => from = Some(next),
+                None => break,
+            }
+        }
+        Ok(written)
     }
 
     /// Appends key-values to the chunk; a chunk that the next one does not fit into is sent.

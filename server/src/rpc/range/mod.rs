@@ -8,7 +8,10 @@
 //! collect their references.
 
 mod body;
+mod deferred;
 mod stream;
+
+pub(super) use deferred::{Made, Measured, make as make_deferred};
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -400,13 +403,17 @@ impl Reader {
         let Some(last) = last.filter(|_| more) else {
             return;
         };
+        // In the midst of a transaction there are no pages.
+        let at = self.read.pin.at();
+        if !at.is_whole() {
+            return;
+        }
         let next = successor(last).to_vec();
         let remaining = count - i64::try_from(shown).expect("keys are counted in 63 bits");
         let KeyRange { range_end, .. } = &self.range.range;
-        let revision = self.read.pin.revision();
         self.context
             .handle
-            .remember_count(range_end.clone(), revision, next, remaining)
+            .remember_count(range_end.clone(), at.revision(), next, remaining)
             .await;
     }
 
