@@ -80,7 +80,7 @@ pub struct Opened {
 /// cannot found a cluster.
 pub fn open(config: &Config) -> Result<Opened, StartError> {
     let flush_choice = FlushChoice::from_environment().map_err(ConfigError::Invalid)?;
-    let sizes = sizes().map_err(ConfigError::Invalid)?;
+    let sizes = sizes(config.reader_grace).map_err(ConfigError::Invalid)?;
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     let directory = config.data_dir.as_path();
     let known = layout::recognise(&*vfs, directory)?.accept()?;
@@ -182,8 +182,11 @@ fn place_log(vfs: &dyn Vfs, directory: &Path, wal_dir: &Path) -> Result<Director
 }
 
 /// The amounts of the engine; the pause of the scrub is as [`SCRUB_PAUSE_VARIABLE`] says.
-fn sizes() -> Result<Sizes, String> {
-    let mut sizes = Sizes::default();
+fn sizes(pin_grace: Duration) -> Result<Sizes, String> {
+    let mut sizes = Sizes {
+        pin_grace,
+        ..Sizes::default()
+    };
     let text = std::env::var_os(SCRUB_PAUSE_VARIABLE).unwrap_or_default();
     if text.is_empty() {
         return Ok(sizes);

@@ -7,7 +7,7 @@ use storage::limits::GATHERED_KEYS_MAX;
 use storage::raft_log::LogOptions;
 use storage::vfs::sim::SplitMix64;
 
-use crate::engine::Sizes;
+use crate::engine::{PIN_GRACE, Sizes};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -51,6 +51,7 @@ impl Settings {
                 collect_slice_records: usize::try_from(pick(&[3, 17, 512])).unwrap(),
                 purge_slice_records: usize::try_from(pick(&[2, 9, 512])).unwrap(),
                 moved_batch_bytes: usize::try_from(pick(&[1, 600, 1 << 20])).unwrap(),
+                pin_grace: PIN_GRACE,
                 scrub_pause: Duration::from_millis(pick(&[0, 3_000, 30_000])),
             },
             hot_bytes_max: pick(&[0, 0, 500, 1 << 20]),

@@ -15,6 +15,7 @@ use super::types::{
 };
 use super::value::{Settings, Value};
 use super::{Config, FeatureGates, Scheme, Url, log_settings, parse_duration, validate};
+use crate::engine::PIN_GRACE;
 
 /// Where the settings come from: etcd treats a few absent flags differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,7 @@ pub fn assemble(
         warning_unary_request_duration: reader.duration("warning-unary-request-duration")?,
         corrupt_check_time: nonzero(reader.duration("corrupt-check-time")?),
         compact_hash_check_time: reader.duration("compact-hash-check-time")?,
+        reader_grace: PIN_GRACE,
         feature_gates: reader.gates()?,
         log,
         discovery: all().any(|flag| flag.class == Class::Refused && settings.is_set(flag.name)),

@@ -157,6 +157,8 @@ pub struct Config {
     pub corrupt_check_time: Option<Duration>,
     /// `--compact-hash-check-time`.
     pub compact_hash_check_time: Duration,
+    /// No flag: how long a reader whose revision is compacted may hold back the purge.
+    pub reader_grace: Duration,
     /// `--feature-gates`.
     pub feature_gates: FeatureGates,
     /// `--log-level`, `--log-outputs`, `--log-format` and log rotation.

@@ -24,7 +24,7 @@ pub(super) const EXPIRED_LEASES_PER_SCAN: usize = 500;
 pub(super) const IDLE_BEFORE_PROOF: Duration = Duration::from_millis(100);
 
 /// How long a pin may hold back the purge once compaction has passed it.
-pub(super) const PIN_GRACE: Duration = Duration::from_secs(60);
+pub const PIN_GRACE: Duration = Duration::from_secs(60);
 
 /// Counts of later pages that are remembered.
 pub(super) const PAGE_COUNTS_MAX: usize = 1024;

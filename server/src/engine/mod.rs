@@ -30,7 +30,7 @@ mod writes;
 
 pub use checkpoint_work::CheckpointWork;
 pub use host::{Host, Observation};
-pub use limits::SLICE_KEY_VALUES_MAX;
+pub use limits::{PIN_GRACE, SLICE_KEY_VALUES_MAX};
 pub use pins::Pin;
 pub use reads::field_bytes;
 pub use requests::{

@@ -6,12 +6,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use storage::mvcc::AsOf;
 use storage::planted::{Bug, planted};
-
-use super::limits::PIN_GRACE;
 
 /// A reader's hold on one revision, and what it reads there.
 #[derive(Clone, Debug)]
@@ -49,8 +47,9 @@ impl Pin {
 
 /// All pins. Their number is bounded by the number of open reads; those that
 /// were released are swept out whenever as many again have come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pins {
+    grace: Duration,
     held: Vec<(Weak<Held>, Option<Instant>)>,
     sweep_at: usize,
 }
@@ -59,6 +58,15 @@ pub(super) struct Pins {
 const SWEEP_MIN: usize = 64;
 
 impl Pins {
+    /// None yet; `grace` is what a pin gets that compaction has passed.
+    pub(super) fn new(grace: Duration) -> Pins {
+        Pins {
+            grace,
+            held: Vec::new(),
+            sweep_at: 0,
+        }
+    }
+
     pub(super) fn pin(&mut self, revision: i64) -> Pin {
         let held = Arc::new(Held {
             revision,
@@ -76,6 +84,7 @@ impl Pins {
     /// The oldest pinned revision, `i64::MAX` without any. Forgets released
     /// pins and revokes those that compaction passed long ago.
     pub(super) fn floor(&mut self, compacted_revision: i64, now: Instant) -> i64 {
+        let grace = self.grace;
         let mut floor = i64::MAX;
         self.held.retain_mut(|(held, passed_since)| {
             let Some(held) = held.upgrade() else {
@@ -83,7 +92,7 @@ impl Pins {
             };
             if held.revision < compacted_revision {
                 let since = *passed_since.get_or_insert(now);
-                if now.duration_since(since) >= PIN_GRACE {
+                if now.duration_since(since) >= grace {
                     held.revoked.store(true, Ordering::Release);
                     return false;
                 }
@@ -103,16 +112,17 @@ mod tests {
 
     #[test]
     fn a_pin_holds_until_it_is_dropped_or_the_grace_is_over() {
-        let mut pins = Pins::default();
+        let grace = Duration::from_secs(60);
+        let mut pins = Pins::new(grace);
         let start = Instant::now();
         assert_eq!(pins.floor(5, start), i64::MAX);
         let old = pins.pin(3);
         let new = pins.pin(9);
         assert_eq!(pins.floor(-1, start), 3);
         assert_eq!(pins.floor(5, start), 3);
-        assert_eq!(pins.floor(5, start + PIN_GRACE), 9);
+        assert_eq!(pins.floor(5, start + grace), 9);
         assert!(old.is_revoked() && !new.is_revoked());
         drop(new);
-        assert_eq!(pins.floor(5, start + PIN_GRACE), i64::MAX);
+        assert_eq!(pins.floor(5, start + grace), i64::MAX);
     }
 }

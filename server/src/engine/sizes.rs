@@ -8,7 +8,7 @@ use storage::limits::GATHERED_KEYS_MAX;
 
 use super::limits::{
     CHECKPOINT_INTERVAL, CHECKPOINT_LOG_BYTES, COLLECT_SLICE_RECORDS, MOVED_BYTES_PER_CHECKPOINT,
-    PURGE_SLICE_RECORDS, SCRUB_PAUSE,
+    PIN_GRACE, PURGE_SLICE_RECORDS, SCRUB_PAUSE,
 };
 
 /// See the head of the file.
@@ -28,6 +28,8 @@ pub struct Sizes {
     pub moved_bytes_per_checkpoint: u64,
     /// Moved bytes that go to the cold store at once.
     pub moved_batch_bytes: usize,
+    /// How long a pin may hold back the purge once compaction has passed it.
+    pub pin_grace: Duration,
     /// From the end of one pass over the files to the next.
     pub scrub_pause: Duration,
 }
@@ -42,6 +44,7 @@ impl Default for Sizes {
             checkpoint_interval: CHECKPOINT_INTERVAL,
             moved_bytes_per_checkpoint: MOVED_BYTES_PER_CHECKPOINT,
             moved_batch_bytes: MOVED_BYTES_MAX,
+            pin_grace: PIN_GRACE,
             scrub_pause: SCRUB_PAUSE,
         }
     }

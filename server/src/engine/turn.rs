@@ -100,7 +100,7 @@ impl<H: Host> Engine<H> {
             machine: parts.machine,
             values: parts.values,
             proposals: Proposals::default(),
-            pins: Pins::default(),
+            pins: Pins::new(parts.sizes.pin_grace),
             lessor,
             page_counts: PageCounts::default(),
             maintenance: Maintenance::default(),

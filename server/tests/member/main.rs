@@ -14,5 +14,6 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod running;
+mod stopped_readers;
 mod transactions;
 mod transports;

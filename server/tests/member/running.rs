@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use server::config::{self, Request};
+use server::config::{self, Config, Request};
 use server::shutdown::{self, ShutdownTrigger, StopCause};
 
 /// How long controller-runtime waits for a member to start or to stop (contract 4.3).
@@ -38,11 +38,17 @@ pub struct InProcess {
 
 impl InProcess {
     pub fn start(flags: &[String]) -> InProcess {
+        InProcess::start_changed(flags, |_| {})
+    }
+
+    /// With what no flag can say.
+    pub fn start_changed(flags: &[String], change: impl FnOnce(&mut Config)) -> InProcess {
         let mut notices = Vec::new();
         let request = config::read(flags, &[], &mut notices).unwrap();
-        let Request::Serve(config) = request else {
+        let Request::Serve(mut config) = request else {
             panic!("the flags ask for a member");
         };
+        change(&mut config);
         let (trigger, shutdown) = shutdown::channel();
         let thread = std::thread::spawn(move || {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
