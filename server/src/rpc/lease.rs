@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kvproto::etcdserverpb as pb;
 use storage::apply::Response;
-use storage::apply::command::Command;
+use storage::apply::command::{Alarm, Command};
 use storage::error::Refusal;
 use storage::types::LeaseId;
 use tonic::{Code, Status};
@@ -52,8 +52,14 @@ pub(super) async fn revoke(
 ) -> Result<pb::LeaseRevokeResponse, Status> {
     let lease = LeaseId(request.id);
     if lease.is_none() {
-        // No lease has this id, so no entry is written for it.
-        return Err(status::refused(&Refusal::LeaseNotFound));
+        // No lease has this id, so no entry is written for it. etcd looks at the alarm first.
+        let alarms = context.handle.view().alarms();
+        let is_corrupt = alarms.iter().any(|(_, alarm)| *alarm == Alarm::Corrupt);
+        return Err(status::refused(if is_corrupt {
+            &Refusal::Corrupt
+        } else {
+            &Refusal::LeaseNotFound
+        }));
     }
     let applied = context
         .handle

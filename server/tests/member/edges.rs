@@ -33,11 +33,28 @@ async fn requests_that_name_nothing() {
     let answer: Result<LeaseRevokeResponse, _> = client.unary(path, &revoke).await;
     let text = "etcdserver: requested lease not found".to_owned();
     assert_eq!(answer.unwrap_err(), Refused(5, text));
+    let lost = Refused(15, "etcdserver: corrupt cluster".to_owned());
+    assert_eq!(set_corrupt(&mut client, 1).await, 1);
+    let answer: Result<LeaseRevokeResponse, _> = client.unary(path, &revoke).await;
+    assert_eq!(answer.unwrap_err(), lost, "the alarm is looked at first");
+    assert_eq!(set_corrupt(&mut client, 2).await, 1);
     let hash = HashKvRequest { revision: -2 };
     let path = "/etcdserverpb.Maintenance/HashKV";
     let answer: HashKvResponse = client.unary(path, &hash).await.unwrap();
     let told = (answer.hash, answer.compact_revision, answer.hash_revision);
     assert_eq!(told, (1_084_519_789, -1, -2));
+}
+
+/// Raises (1) or disarms (2) the alarm; gives how many it changed.
+async fn set_corrupt(client: &mut Client, action: i32) -> usize {
+    let alarm = AlarmRequest {
+        action,
+        member_id: 1,
+        alarm: 2,
+    };
+    let path = "/etcdserverpb.Maintenance/Alarm";
+    let answer: AlarmResponse = client.unary(path, &alarm).await.unwrap();
+    answer.alarms.len()
 }
 
 #[tokio::test]
