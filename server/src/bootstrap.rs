@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha1::{Digest, Sha1};
+use storage::check;
 use storage::checkpoint::layout::{self, DirectoryLock};
 use storage::checkpoint::log_place;
 use storage::checkpoint::{self, Checkpointer, Installed, Manifest, Member, Membership};
@@ -113,8 +114,10 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         machine,
         leftovers,
         dropped,
+        reach,
     } = checkpoint::install(&manifest, &*store, Mvcc::new(), quota_bytes(config))?;
     let applied = (manifest.applied_index, manifest.applied_term);
+    check::require_values(&directory.join(layout::LOG), &reach, log.segments())?;
     let (log, recovered) = log.open()?;
     // Behind the log's first segment: so a manifest proves that there was one.
     if is_founding {

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use storage::apply::command::{Command, DeleteRange, Envelope, KeyRange, Put};
 use storage::apply::{EntryData, MachineHash, StateMachine, codec};
+use storage::check;
 use storage::checkpoint::layout;
 use storage::checkpoint::{
     self, CheckpointJob, CheckpointStore, Checkpointer, ColdReader, ColdValue, Identity,
 };
 use storage::error::Fatal;
 use storage::mvcc::Mvcc;
-use storage::raft_log::{EntryKind, LogEntry, LogOptions, LogReader, RaftLog};
+use storage::raft_log::{EntryKind, LogEntry, LogOptions, LogReader, Prepared, RaftLog};
 use storage::types::{
     LeaseId, LogIndex, MemberId, Place, RecordMeta, RequestId, Revision, SegmentNumber, Term,
 };
@@ -141,17 +142,22 @@ impl Member {
         let cold = store.reader();
         let vfs = Arc::clone(vfs);
         let path = directory.join(layout::LOG);
-        let open_log = |applied| RaftLog::open(vfs.clone(), &path, log_options(), applied);
+        let verify = |covered| Prepared::verify(vfs.clone(), &path, log_options(), covered);
         // The first manifest proves that there is a log.
         let founded = match checkpoint::read_manifest(&*vfs, directory)? {
             Some(_) => None,
-            None => Some(open_log((LogIndex(0), Term(0)))?),
+            None => Some(verify(None)?.open()?),
         };
         let started = checkpoint::start(vfs.clone(), directory, OURS, store, Mvcc::new(), None)?;
         let manifest = started.checkpointer.published().clone();
         let (log, recovered) = match founded {
             Some(log) => log,
-            None => open_log((manifest.applied_index, manifest.applied_term))?,
+            None => {
+                let covered = Some((manifest.applied_index, manifest.applied_term));
+                let log = verify(covered)?;
+                check::require_values(&path, &started.reach, log.segments())?;
+                log.open()?
+            }
         };
         let mut member = Member {
             reader: log.reader(),

@@ -60,11 +60,13 @@ pub fn open(
         machine,
         leftovers,
         dropped,
+        reach,
     } = checkpoint::install(&manifest, &store, mvcc, settings.quota_bytes)?;
     let applied = (manifest.applied_index, manifest.applied_term);
     let options = settings.log_options(IDENTITY.member_id.0);
     let log_directory = directory.join(layout::LOG);
     let log = Prepared::verify(Arc::clone(&vfs), &log_directory, options, covered)?;
+    check::require_values(&log_directory, &reach, log.segments())?;
     let (log, recovered) = log.open()?;
     if covered.is_none() {
         manifest.publish(&*vfs, directory)?;

@@ -98,6 +98,9 @@ impl Run {
             }
             Err(fatal) => return self.refused(&fatal, Ended::Refused),
         };
+        if !clean && kind == FaultKind::StaleFile {
+            return Err("`check` finds an older file damaged, the start takes it".to_owned());
+        }
         let stop = self.steps_on_a_damaged_disk(&mut member, kind, at_rest);
         drop(member);
         match stop {
@@ -151,8 +154,7 @@ impl Run {
             Err(Stop::Died(fatal)) => Ok(self.refused(&fatal, Ended::FoundByScrub)?),
             Err(other) => Err(other),
             // fjall's tables have a checksum each, so a lost record is a damaged table; the
-            // model has none, and whoever wants the record finds that it is lost. An older
-            // manifest that a start took may list a segment that nothing needs any more.
+            // model has none, and whoever wants the record finds that it is lost.
             Ok(()) if clean || !FaultKind::OF_BYTES.contains(&kind) => Ok(Ended::Harmless),
             Ok(()) => Err(Stop::Violation(
                 "the scrub misses what `check` finds".to_owned(),
@@ -160,9 +162,9 @@ impl Run {
         }
     }
 
-    /// True for a segment whose next ones were cleaned: nothing on the disk says where its
-    /// groups end, so `check` takes damage to its last one for that end. The running member
-    /// knows better.
+    /// True for a segment whose next ones were cleaned: only the values in it say where its
+    /// groups end, so `check` takes damage behind the last of them for that end. The running
+    /// member knows better.
     fn lies_before_a_gap(&self, fatal: &Fatal) -> bool {
         let Fatal::Corruption { path, .. } = fatal else {
             return false;

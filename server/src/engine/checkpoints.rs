@@ -283,25 +283,6 @@ impl<H: Host> Engine<H> {
         Ok(leaving.len())
     }
 
-    /// A segment that holds values and is gone is told at the start, not when
-    /// somebody reads one of them. Values of a segment that the manifest does not
-    /// list lie in the cold store.
-    pub(super) fn require_segments(&self) -> Result<(), Fatal> {
-        let held: BTreeSet<SegmentNumber> = self.log.segments().map(|held| held.number).collect();
-        let listed = &self.checkpoints.published.segments;
-        let usage = self.machine.mvcc().segment_usage();
-        let missing = listed
-            .iter()
-            .find(|number| !held.contains(number) && usage.live_bytes(**number) > 0);
-        missing.map_or(Ok(()), |number| {
-            let text = format!(
-                "segment {} of the log is gone; put it back, or restore the member from a snapshot",
-                number.0
-            );
-            Err(Fatal::refused(self.log.directory(), text))
-        })
-    }
-
     /// Segments that the manifest left out and a crash left behind.
     pub(super) fn retire_left_over(&mut self) -> Result<(), Fatal> {
         let left: Vec<SegmentNumber> = self

@@ -85,8 +85,7 @@ impl<H: Host> Engine<H> {
     /// Puts the engine together and publishes what was restored.
     ///
     /// # Errors
-    /// A segment of the log is missing, or one that a crash left behind cannot be
-    /// retired.
+    /// A segment that a crash left behind cannot be retired.
     pub fn new(parts: Parts, host: &mut H) -> Result<Engine<H>, Fatal> {
         let now = host.now();
         let mut lessor = Lessor::default();
@@ -113,7 +112,6 @@ impl<H: Host> Engine<H> {
         };
         let gathered_keys_max = engine.sizes.gathered_keys_max;
         engine.machine.set_gathered_keys_max(gathered_keys_max);
-        engine.require_segments()?;
         engine.retire_left_over()?;
         host.publish(Vec::new(), engine.machine.mvcc());
         host.publish_alarms(engine.machine.alarms().iter().collect());

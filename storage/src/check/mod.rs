@@ -8,6 +8,7 @@
 //! Limits: [`FINDINGS_MAX`]; memory for one entry per key and per cold value.
 
 mod records;
+mod values;
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +16,11 @@ use crate::apply::codec;
 use crate::checkpoint::layout;
 use crate::checkpoint::{CheckpointStore, FjallStore, Identity, Manifest};
 use crate::error::Fatal;
-use crate::raft_log::{self, EntryKind, SegmentInfo, Verified};
+use crate::raft_log::{self, EntryKind, Verified};
 use crate::types::{LogIndex, Term};
 use crate::vfs::Vfs;
+
+pub use values::require_values;
 
 /// Most findings that a report carries: a disk full of errors says no more
 /// after that.
@@ -219,11 +222,10 @@ fn check(
     if manifest.is_none() && report.is_clean() {
         check_founded(directory, store, log.as_ref(), report)?;
     }
-    if let Some(manifest) = &manifest {
-        check_segments(directory, manifest, log.as_ref(), report);
-        if let Some(store) = store {
-            records::check(directory, manifest, store, log.as_ref(), report, progress)?;
-        }
+    if let Some(manifest) = &manifest
+        && let Some(store) = store
+    {
+        records::check(directory, manifest, store, log.as_ref(), report, progress)?;
     }
     Ok(())
 }
@@ -316,34 +318,6 @@ fn check_log(
         }
     }
     Ok(Some(log))
-}
-
-/// Every segment that the manifest relies on must be there.
-fn check_segments(
-    directory: &Path,
-    manifest: &Manifest,
-    log: Option<&Verified>,
-    report: &mut Report,
-) {
-    let Some(log) = log else {
-        return;
-    };
-    // Those behind the applied entry may have been empty, and spare again after a
-    // start; an entry or value of theirs that is needed is missed by itself.
-    let applied = manifest.applied_index;
-    let through = |segment: &&SegmentInfo| segment.last.is_some_and(|last| last <= applied);
-    let home = log.segments.iter().rev().find(through);
-    for segment in &manifest.segments {
-        let known = log.segments.iter().any(|found| found.number == *segment);
-        if !known && home.is_some_and(|home| *segment < home.number) {
-            let detail = format!(
-                "manifest {} lists segment {}, which is not there",
-                manifest.sequence, segment.0
-            );
-            let path = raft_log::segment_path(&directory.join(layout::LOG), *segment);
-            report.add(path, 0, detail);
-        }
-    }
 }
 
 #[cfg(test)]

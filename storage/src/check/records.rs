@@ -10,6 +10,7 @@ use crate::mvcc::StateHash;
 use crate::raft_log::{Verified, segment_path};
 use crate::types::{Key, Place, RecordMeta, Revision};
 
+use super::values::Ends;
 use super::{Phase, Progress, Report};
 
 /// Progress is told once per so many items.
@@ -58,9 +59,9 @@ pub(super) fn check(
         seen.follow(record, &mut defects);
         Ok(())
     });
-    let whole = report.take(loaded)?.is_some();
+    let loaded = report.take(loaded)?;
     report.records = records;
-    if whole {
+    if loaded.is_some() {
         seen.check_live_hash(manifest, &mut defects);
     }
     seen.check_leases(manifest, &mut defects);
@@ -68,7 +69,16 @@ pub(super) fn check(
         report.add(store.path(), 0, detail);
     }
     if let Some(log) = log {
-        check_log_values(directory, &seen.in_log, log, report, progress)?;
+        let ends = Ends::of(log.segments.iter().cloned());
+        let directory = directory.join(layout::LOG);
+        if let Some(loaded) = loaded {
+            for missing in ends.missing(&directory, &loaded.reach) {
+                report.take::<()>(Err(missing))?;
+            }
+            // Each segment was reported once, for all its values.
+            seen.in_log.retain(|(_, place)| ends.hold(*place));
+        }
+        check_log_values(&directory, &seen.in_log, log, report, progress)?;
     }
     check_cold_values(&seen.cold, store, report, progress)
 }
@@ -141,7 +151,7 @@ fn check_log_values(
                 "the value of {revision:?} lies in segment {}, which is not there",
                 place.segment.0
             );
-            let path = segment_path(&directory.join(layout::LOG), place.segment);
+            let path = segment_path(directory, place.segment);
             report.add(path, u64::from(place.offset), detail);
         }
         done += u64::from(place.length);

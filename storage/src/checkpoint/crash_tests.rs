@@ -228,12 +228,13 @@ impl Machine {
         let mut retained = Retained::new();
         let read = read_manifest(&self.disk, directory()).unwrap();
         let manifest = read.unwrap_or_else(|| Manifest::empty(IDENTITY));
-        let leftovers = load(&manifest, &*store, &mut |record| {
+        let loaded = load(&manifest, &*store, &mut |record| {
             retained.insert(record.revision, Arc::new(record));
             Ok(())
         })
         .unwrap();
         let vfs = Arc::new(self.disk.clone());
+        let leftovers = loaded.leftovers;
         let checkpointer =
             Checkpointer::new(vfs, directory(), store, manifest, leftovers, Vec::new());
         (checkpointer, retained)

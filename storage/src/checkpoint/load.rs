@@ -4,7 +4,6 @@
 //! digests. Reads only; what the store holds beyond that is reported as
 //! [`Leftovers`], for the checkpointer to remove.
 
-use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use super::checkpointer::Checkpointer;
 use super::digest::SetDigest;
 use super::layout;
 use super::manifest::{Identity, Manifest};
+use super::reach::Reach;
 use super::store::CheckpointStore;
 
 /// What a store holds and the published manifest declares void or does not
@@ -39,6 +39,15 @@ impl Leftovers {
     }
 }
 
+/// What a load finds besides the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// What is to be removed.
+    pub leftovers: Leftovers,
+    /// How far the values that the records name reach into the log's segments.
+    pub reach: Reach,
+}
+
 /// Visits every record of the checkpoint that `manifest` names, in ascending
 /// order, and proves that they are all there.
 ///
@@ -49,8 +58,8 @@ pub fn load(
     manifest: &Manifest,
     store: &dyn CheckpointStore,
     visit: &mut dyn FnMut(RecordMeta) -> Result<(), Fatal>,
-) -> Result<Leftovers, Fatal> {
-    let segments: BTreeSet<_> = manifest.segments.iter().copied().collect();
+) -> Result<Loaded, Fatal> {
+    let mut reach = Reach::new(manifest);
     let mut removed = manifest.removed.iter().copied().peekable();
     let mut leftovers = Leftovers::default();
     let mut index = SetDigest::default();
@@ -58,16 +67,15 @@ pub fn load(
     store.visit_index(&mut |record| {
         let (revision, place) = (record.revision, record.place);
         let void = is_next(&mut removed, revision);
-        let is_cold = place.length > 0 && !segments.contains(&place.segment);
         if void || revision > manifest.bound {
             leftovers.index.push(revision);
-            if void && is_cold {
+            if void && place.length > 0 && !reach.lists(place.segment) {
                 leftovers.cold.push(revision);
             }
             return Ok(());
         }
         index.add(revision, place);
-        if is_cold {
+        if !reach.note(revision, place) {
             cold.add(revision, place);
         }
         visit(record)
@@ -85,7 +93,7 @@ pub fn load(
             return Err(Fatal::corruption(store.path(), 0, detail));
         }
     }
-    Ok(leftovers)
+    Ok(Loaded { leftovers, reach })
 }
 
 /// A state machine at the applied index of a manifest.
@@ -97,6 +105,8 @@ pub struct Installed {
     pub leftovers: Leftovers,
     /// For [`super::Checkpointer::new`].
     pub dropped: Vec<(Revision, Place)>,
+    /// For [`crate::check::require_values`].
+    pub reach: Reach,
 }
 
 /// Fills an empty store with the checkpoint that `manifest` names and proves
@@ -111,7 +121,7 @@ pub fn install(
     quota_bytes: Option<u64>,
 ) -> Result<Installed, Fatal> {
     let mut loading = StateMachine::load(mvcc, quota_bytes, manifest.restart());
-    let leftovers = load(manifest, store, &mut |record| {
+    let Loaded { leftovers, reach } = load(manifest, store, &mut |record| {
         check_record(manifest, &record)
             .map_err(|detail| Fatal::corruption(store.path(), 0, detail))?;
         loading.record(record);
@@ -130,6 +140,7 @@ pub fn install(
         machine,
         leftovers,
         dropped,
+        reach,
     })
 }
 
@@ -140,6 +151,8 @@ pub struct Started {
     pub machine: StateMachine,
     /// For the checkpoint worker.
     pub checkpointer: Checkpointer,
+    /// For [`crate::check::require_values`].
+    pub reach: Reach,
 }
 
 /// Starts from the published manifest of a data directory of ours. Where there
@@ -173,11 +186,13 @@ pub fn start(
         machine,
         leftovers,
         dropped,
+        reach,
     } = install(&manifest, &*store, mvcc, quota_bytes)?;
     let checkpointer = Checkpointer::new(vfs, directory, store, manifest, leftovers, dropped);
     Ok(Started {
         machine,
         checkpointer,
+        reach,
     })
 }
 

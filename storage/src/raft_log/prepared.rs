@@ -18,7 +18,7 @@ use super::recovery::{Outcome, check_applied, check_options, walk_all};
 use super::scan::{Found, clear, scan};
 use super::segment::{SegmentFile, SegmentTable, remove, sync_directory};
 use super::walk::LastGroup;
-use super::{LogOptions, RaftLog, Recovered};
+use super::{LogOptions, RaftLog, Recovered, SegmentInfo};
 
 /// A log that was found whole and is not open yet.
 #[derive(Debug)]
@@ -74,6 +74,12 @@ impl Prepared {
             applied,
             walked,
         })
+    }
+
+    /// The segments that were found, by number; none of a log that is to be made.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentInfo> {
+        let found = self.walked.iter();
+        found.flat_map(|(_, outcome)| outcome.infos.values().cloned())
     }
 
     /// Opens the log: from here on it is written to.
