@@ -153,13 +153,24 @@ impl Run {
             }
             Err(Stop::Died(fatal)) => Ok(self.refused(&fatal, Ended::FoundByScrub)?),
             Err(other) => Err(other),
-            // fjall's tables have a checksum each, so a lost record is a damaged table; the
-            // model has none, and whoever wants the record finds that it is lost.
-            Ok(()) if clean || !FaultKind::OF_BYTES.contains(&kind) => Ok(Ended::Harmless),
+            // fjall's tables have a checksum each, so a lost value is a damaged table; the
+            // model has none, and whoever wants the value finds that it is lost.
+            Ok(()) if clean || self.only_values_are_lost(kind)? => Ok(Ended::Harmless),
             Ok(()) => Err(Stop::Violation(
                 "the scrub misses what `check` finds".to_owned(),
             )),
         }
+    }
+
+    /// True when `check` finds fault with nothing but cold values that are not there.
+    fn only_values_are_lost(&self, kind: FaultKind) -> Result<bool, String> {
+        if FaultKind::OF_BYTES.contains(&kind) {
+            return Ok(false);
+        }
+        let report = boot::check(&self.disk.fork(), &self.store_disk);
+        let report = report.map_err(|fatal| fatal.to_string())?;
+        let mut findings = report.findings.iter();
+        Ok(findings.all(|found| found.detail.starts_with("the cold value of")))
     }
 
     /// True for a segment whose next ones were cleaned: only the values in it say where its

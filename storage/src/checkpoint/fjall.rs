@@ -29,11 +29,12 @@ use crate::types::{RecordMeta, Revision};
 use crate::vfs::Vfs;
 
 use super::codec::Malformed;
-use super::fjall_files::{Depth, scrub_tree, verify_tree};
+use super::fjall_files::{Depth, verify_tree};
+use super::fjall_reader::FjallReader;
 use super::layout;
 use super::manifest::Manifest;
 use super::record;
-use super::store::{self, CheckpointStore, ColdReader, ColdSource, ValueVisitor};
+use super::store::{self, CheckpointStore, ColdReader, ValueVisitor};
 
 /// Block cache, bytes. The index is scanned once, at start; only cold values are
 /// read afterwards, and those are read by who asks for old revisions.
@@ -52,12 +53,12 @@ const INDEX_KEYSPACE: &str = "index";
 const COLD_KEYSPACE: &str = "cold";
 
 /// Names that fjall and lsm-tree give.
-const KEYSPACES_DIRECTORY: &str = "keyspaces";
+pub(super) const KEYSPACES_DIRECTORY: &str = "keyspaces";
 const DATABASE_MARKER: &str = "version";
 const TREE_MARKER: &str = "current";
 const TABLES_DIRECTORY: &str = "tables";
 /// The trees: fjall's own, then `index` and `cold` as they were created.
-const TREES: [&str; 3] = ["0", "1", "2"];
+pub(super) const TREES: [&str; 3] = ["0", "1", "2"];
 
 /// The store on fjall.
 pub struct FjallStore {
@@ -336,6 +337,7 @@ impl CheckpointStore for FjallStore {
     fn reader(&self) -> ColdReader {
         ColdReader::new(Arc::new(FjallReader {
             directory: self.directory.clone(),
+            index: self.index.clone(),
             cold: self.cold.clone(),
             _database: self.database.clone(),
         }))
@@ -349,47 +351,6 @@ impl CheckpointStore for FjallStore {
 impl fmt::Debug for FjallStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FjallStore({})", self.directory.display())
-    }
-}
-
-/// The reading end. It keeps the database open.
-struct FjallReader {
-    directory: PathBuf,
-    cold: Keyspace,
-    _database: Database,
-}
-
-impl ColdSource for FjallReader {
-    fn read_value(&self, revision: Revision) -> Result<Option<Bytes>, Fatal> {
-        let stored = self
-            .cold
-            .get(record::revision_key(revision))
-            .map_err(|error| from_fjall("read", &self.directory, error))?;
-        let Some(stored) = stored else {
-            return Ok(None);
-        };
-        match record::decode_cold_value(revision, &stored) {
-            // A copy, so that a value that is held does not hold its block.
-            Ok(value) => Ok(Some(Bytes::copy_from_slice(value))),
-            Err(bad) => Err(Fatal::corruption(&self.directory, bad.offset, bad.detail)),
-        }
-    }
-
-    fn scrub(&self, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal> {
-        let keyspaces = self.directory.join(KEYSPACES_DIRECTORY);
-        TREES
-            .into_iter()
-            .try_for_each(|tree| scrub_tree(&keyspaces.join(tree), pace))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.clone()
-    }
-}
-
-impl fmt::Debug for FjallReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FjallReader({})", self.directory.display())
     }
 }
 
@@ -468,7 +429,7 @@ fn sync_directory(directory: &Path) -> Result<(), Fatal> {
 
 /// fjall does not say in which file it found what; so the store's directory
 /// stands for all of them.
-fn from_fjall(operation: &'static str, directory: &Path, error: fjall::Error) -> Fatal {
+pub(super) fn from_fjall(operation: &'static str, directory: &Path, error: fjall::Error) -> Fatal {
     match error {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
             Fatal::io(operation, directory, error)

@@ -20,7 +20,7 @@ use crate::vfs::Vfs;
 use super::fjall::FjallStore;
 use super::layout;
 use super::manifest::Manifest;
-use super::store::{CheckpointStore, ColdReader, ColdSource, ValueVisitor};
+use super::store::{CheckpointStore, ColdReader, ColdSource, IndexRecords, ValueVisitor};
 
 /// Opens the store of a data directory, or defers making it.
 ///
@@ -159,6 +159,11 @@ impl ColdSource for LateReader {
     fn scrub(&self, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal> {
         let reader = self.reader.get();
         reader.map_or(Ok(()), |reader| reader.scrub(pace))
+    }
+
+    fn index(&self) -> IndexRecords {
+        let reader = self.reader.get();
+        reader.map_or_else(|| Box::new(std::iter::empty()) as _, ColdReader::index)
     }
 
     fn path(&self) -> PathBuf {

@@ -59,41 +59,77 @@ pub fn load(
     store: &dyn CheckpointStore,
     visit: &mut dyn FnMut(RecordMeta) -> Result<(), Fatal>,
 ) -> Result<Loaded, Fatal> {
-    let mut reach = Reach::new(manifest);
-    let mut removed = manifest.removed.iter().copied().peekable();
-    let mut leftovers = Leftovers::default();
-    let mut index = SetDigest::default();
-    let mut cold = SetDigest::default();
+    let mut tally = Tally::new(manifest);
     store.visit_index(&mut |record| {
-        let (revision, place) = (record.revision, record.place);
-        let void = is_next(&mut removed, revision);
-        if void || revision > manifest.bound {
-            leftovers.index.push(revision);
-            if void && place.length > 0 && !reach.lists(place.segment) {
-                leftovers.cold.push(revision);
-            }
-            return Ok(());
+        if tally.counts(record.revision, record.place) {
+            visit(record)
+        } else {
+            Ok(())
         }
-        index.add(revision, place);
-        if !reach.note(revision, place) {
-            cold.add(revision, place);
-        }
-        visit(record)
     })?;
-    for (what, found, wanted) in [
-        ("records", index, manifest.index),
-        ("records of cold values", cold, manifest.cold),
-    ] {
-        if found != wanted {
-            let detail = format!(
-                "the index checkpoint has {} {what} (hash {:032x}), manifest {} says {} \
-                 (hash {:032x})",
-                found.count, found.hash, manifest.sequence, wanted.count, wanted.hash
-            );
-            return Err(Fatal::corruption(store.path(), 0, detail));
+    tally.finish(&store.path())
+}
+
+/// Records, given in ascending order, against what a manifest says of them all.
+pub(super) struct Tally<'a> {
+    manifest: &'a Manifest,
+    removed: Peekable<std::iter::Copied<std::slice::Iter<'a, Revision>>>,
+    leftovers: Leftovers,
+    reach: Reach,
+    index: SetDigest,
+    cold: SetDigest,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(manifest: &'a Manifest) -> Tally<'a> {
+        Tally {
+            manifest,
+            removed: manifest.removed.iter().copied().peekable(),
+            leftovers: Leftovers::default(),
+            reach: Reach::new(manifest),
+            index: SetDigest::default(),
+            cold: SetDigest::default(),
         }
     }
-    Ok(Loaded { leftovers, reach })
+
+    /// Takes the next record; true when the manifest names it.
+    pub(super) fn counts(&mut self, revision: Revision, place: Place) -> bool {
+        let void = is_next(&mut self.removed, revision);
+        if void || revision > self.manifest.bound {
+            self.leftovers.index.push(revision);
+            if void && place.length > 0 && !self.reach.lists(place.segment) {
+                self.leftovers.cold.push(revision);
+            }
+            return false;
+        }
+        self.index.add(revision, place);
+        if !self.reach.note(revision, place) {
+            self.cold.add(revision, place);
+        }
+        true
+    }
+
+    /// All records of the store at `path` were given.
+    pub(super) fn finish(self, path: &Path) -> Result<Loaded, Fatal> {
+        let manifest = self.manifest;
+        for (what, found, wanted) in [
+            ("records", self.index, manifest.index),
+            ("records of cold values", self.cold, manifest.cold),
+        ] {
+            if found != wanted {
+                let detail = format!(
+                    "the index checkpoint has {} {what} (hash {:032x}), manifest {} says {} \
+                     (hash {:032x})",
+                    found.count, found.hash, manifest.sequence, wanted.count, wanted.hash
+                );
+                return Err(Fatal::corruption(path, 0, detail));
+            }
+        }
+        Ok(Loaded {
+            leftovers: self.leftovers,
+            reach: self.reach,
+        })
+    }
 }
 
 /// A state machine at the applied index of a manifest.

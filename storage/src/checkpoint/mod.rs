@@ -17,6 +17,7 @@ mod codec;
 mod digest;
 mod fjall;
 mod fjall_files;
+mod fjall_reader;
 mod late;
 pub mod layout;
 mod load;

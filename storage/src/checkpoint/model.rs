@@ -16,7 +16,7 @@ use crate::types::{RecordMeta, Revision};
 
 use super::codec::Malformed;
 use super::record;
-use super::store::{self, CheckpointStore, ColdReader, ColdSource, ValueVisitor};
+use super::store::{self, CheckpointStore, ColdReader, ColdSource, IndexRecords, ValueVisitor};
 
 /// The two families of records of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -316,6 +316,13 @@ impl ColdSource for ModelDisk {
             pace(bytes.len() as u64);
         }
         Ok(())
+    }
+
+    fn index(&self) -> IndexRecords {
+        let all = ModelStore::open(self).family(Family::Index);
+        Box::new(all.into_iter().map(|(revision, bytes)| {
+            record::decode_index_record(revision, &bytes).map_err(corrupt)
+        }))
     }
 
     fn path(&self) -> PathBuf {

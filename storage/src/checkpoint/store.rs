@@ -121,9 +121,14 @@ pub(crate) trait ColdSource: Debug + Send + Sync {
     /// Reads all that the store holds back from the disk and compares checksums. `pace`
     /// hears of bytes that were read and may wait.
     fn scrub(&self, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal>;
+    /// The index records as they are now, ascending, whatever changes meanwhile.
+    fn index(&self) -> IndexRecords;
     /// Where the store lies.
     fn path(&self) -> PathBuf;
 }
+
+/// Index records of one moment, each checked against its CRC.
+pub(crate) type IndexRecords = Box<dyn Iterator<Item = Result<RecordMeta, Fatal>>>;
 
 impl ColdReader {
     pub(crate) fn new(source: Arc<dyn ColdSource>) -> Self {
@@ -138,6 +143,14 @@ impl ColdReader {
     /// `Corruption` for a value that fails its check, and I/O errors.
     pub fn read_value(&self, revision: Revision) -> Result<Option<Bytes>, Fatal> {
         self.source.read_value(revision)
+    }
+
+    pub(crate) fn index(&self) -> IndexRecords {
+        self.source.index()
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.source.path()
     }
 
     pub(crate) fn scrub(&self, pace: &mut dyn FnMut(u64)) -> Result<(), Fatal> {
