@@ -49,9 +49,14 @@ pub struct Campaign {
 impl Campaign {
     /// A new member that does not run yet. The seed is printed.
     pub fn new() -> Campaign {
+        Campaign::numbered(0)
+    }
+
+    /// The so many-th new member of one test.
+    pub fn numbered(number: u64) -> Campaign {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let member = Member::new(directory.path());
-        Campaign::of(member, directory, 0)
+        Campaign::of(member, directory, number)
     }
 
     /// The same for a member that lies elsewhere, the so many-th of one test: each draws
@@ -265,18 +270,8 @@ impl Campaign {
 
     /// Amounts, for whoever reads the output.
     pub fn summary(&self) -> String {
-        let amounts = &self.judge.amounts;
-        format!(
-            "{} answers, {} open calls of which {} had happened, {} events, {} leases, {} of \
-             them ended by themselves, last revision {}",
-            amounts.answered,
-            amounts.open,
-            amounts.open_happened,
-            amounts.events,
-            self.judge.leases.0.len(),
-            amounts.leases_ended,
-            self.judge.model.state().0
-        )
+        let last = self.judge.model.state().0;
+        format!("{}, last revision {last}", self.judge.amounts)
     }
 }
 

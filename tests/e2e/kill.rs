@@ -8,9 +8,12 @@
 use std::time::Duration;
 
 use crate::campaign::{Campaign, from_environment};
+use crate::history::judge::Amounts;
 
 /// Kills with every change; a campaign sets `STERNPOST_E2E_KILLS`.
 const KILLS: u64 = 30;
+/// Lives of one member: each start judges its whole history, so the next ones are another's.
+const LIVES_MAX: usize = 100;
 /// A compaction every so many lives.
 const COMPACT_EVERY: u64 = 5;
 /// The directory of a killed member checked, every so many lives.
@@ -21,8 +24,22 @@ const KILL_EARLY_EVERY: u64 = 4;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_by_kill_9() {
     let kills = from_environment("STERNPOST_E2E_KILLS", KILLS);
-    let mut campaign = Campaign::new();
-    for life in 1..=kills {
+    let mut amounts = Amounts::default();
+    for (number, first) in (0..).zip((0..kills).step_by(LIVES_MAX)) {
+        let lives = (kills - first).min(LIVES_MAX as u64);
+        amounts += kill_one_member(number, lives).await;
+    }
+    eprintln!("{kills} kills, {amounts}");
+    assert!(
+        amounts.answered > 20 * kills,
+        "hardly anything was answered"
+    );
+}
+
+/// Founds a member and kills it in each of its lives; what its clients were told.
+async fn kill_one_member(number: u64, lives: u64) -> Amounts {
+    let mut campaign = Campaign::numbered(number);
+    for life in 1..=lives {
         if life % KILL_EARLY_EVERY == 0 {
             campaign.member.spawn();
             let pause = Duration::from_millis(campaign.random.below(100));
@@ -44,7 +61,6 @@ async fn nothing_acknowledged_is_lost_by_kill_9() {
     campaign.start().await;
     campaign.outlive_short_leases().await;
     campaign.kill().await;
-    eprintln!("{kills} kills, {}", campaign.summary());
-    let answered = campaign.judge.amounts.answered;
-    assert!(answered > 20 * kills, "hardly anything was answered");
+    eprintln!("member {number}, {lives} kills: {}", campaign.summary());
+    campaign.judge.amounts
 }

@@ -5,6 +5,8 @@
 //! Invariant: the model stands at the last revision that was judged.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::AddAssign;
 
 use crate::answer::{Answer, Change, KeyValue};
 use crate::model::Model;
@@ -25,7 +27,35 @@ pub struct Amounts {
     pub open: u64,
     pub open_happened: u64,
     pub events: u64,
+    pub leases: u64,
     pub leases_ended: u64,
+}
+
+impl AddAssign for Amounts {
+    fn add_assign(&mut self, other: Amounts) {
+        self.answered += other.answered;
+        self.open += other.open;
+        self.open_happened += other.open_happened;
+        self.events += other.events;
+        self.leases += other.leases;
+        self.leases_ended += other.leases_ended;
+    }
+}
+
+impl fmt::Display for Amounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} answers, {} open calls of which {} had happened, {} events, {} leases, {} of \
+             them ended by themselves",
+            self.answered,
+            self.open,
+            self.open_happened,
+            self.events,
+            self.leases,
+            self.leases_ended,
+        )
+    }
 }
 
 pub struct Judge {
@@ -74,6 +104,7 @@ impl Judge {
                 self.amounts.open_happened += placed.open_happened;
                 self.amounts.leases_ended += u64::try_from(placed.ended.len()).unwrap_or(0);
                 find("leases", self.leases.check(history, &placed.ended));
+                self.amounts.leases = u64::try_from(self.leases.0.len()).unwrap_or(0);
                 find(
                     "reads",
                     recorded_reads::check(history, &self.model, &self.compactions),
