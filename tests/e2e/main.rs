@@ -38,4 +38,5 @@ mod recorder;
 mod scrub;
 mod shim;
 mod slow_reader;
+mod terminal;
 mod wire;

@@ -24,7 +24,7 @@ pub fn build(directory: &Path) -> Option<PathBuf> {
 }
 
 /// Says that a test did not run, and why; never silently. `STERNPOST_FAULTS_MUST_RUN` lists
-/// what this machine can do (`cc`, `mount`): there it is a failure.
+/// what this machine can do (`cc`, `mount`, `script`): there it is a failure.
 pub fn not_run(needs: &str, why: &str) {
     let can = std::env::var("STERNPOST_FAULTS_MUST_RUN").unwrap_or_default();
     let must = can.split(',').any(|one| one == needs);
