@@ -33,6 +33,10 @@ const FOUNDING_TERM: Term = Term(1);
 /// How many seconds lie between two passes of the scrub, for tests.
 const SCRUB_PAUSE_VARIABLE: &str = "STERNPOST_SCRUB_PAUSE";
 
+/// What to do about damage that a start finds.
+const AFTER_DAMAGE: &str = "`sternpost check` lists all that is damaged; restore the whole data \
+                            directory from one copy, or replace the member";
+
 /// Why a member does not start.
 #[derive(Debug)]
 pub enum StartError {
@@ -46,6 +50,9 @@ impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StartError::Config(error) => error.fmt(f),
+            StartError::Storage(damage @ Fatal::Corruption { .. }) => {
+                write!(f, "{damage}; {AFTER_DAMAGE}")
+            }
             StartError::Storage(fatal) => fatal.fmt(f),
         }
     }

@@ -129,22 +129,81 @@ fn cases(data: &Path, before: &Files, after: &Files) -> Vec<Case> {
         }),
         named: vec!["the manifest covers entries up to".to_owned()],
     });
-    cases.push(Case {
-        name: "a newer manifest format",
-        change: Box::new(|data| {
-            let path = data.join("MANIFEST");
-            let mut bytes = fs::read(&path).expect("a manifest");
-            *bytes.get_mut(8).expect("a version") = 2;
-            let crc = crc32fast::hash(bytes.get(..24).expect("a header"));
-            let field = bytes.get_mut(24..28).expect("a header");
-            field.copy_from_slice(&crc.to_le_bytes());
-            fs::write(&path, bytes).expect("a manifest");
-        }),
-        named: ["MANIFEST", "version 2 is newer", "start the newer release"]
-            .map(str::to_owned)
-            .to_vec(),
-    });
+    cases.push(older_copy(data, before, after));
+    cases.extend(newer_formats(data, after));
     cases
+}
+
+/// All but the log is as it was before a segment was cleaned.
+fn older_copy(data: &Path, before: &Files, after: &Files) -> Case {
+    let log = data.join("log");
+    let cleaned = below(data, "log", after).into_iter().min();
+    let cleaned = cleaned.expect("a log has a segment");
+    let older: Files = before
+        .iter()
+        .filter(|(path, _)| !path.starts_with(&log))
+        .cloned()
+        .collect();
+    Case {
+        name: "an older copy under a newer log",
+        change: Box::new(move |data| {
+            fs::remove_dir_all(data.join("checkpoint")).expect("a checkpoint");
+            for (path, content) in &older {
+                fs::create_dir_all(path.parent().expect("a file has a directory"))
+                    .expect("a directory");
+                fs::write(path, content).expect("a file");
+            }
+            fs::remove_file(&cleaned).expect("the oldest segment");
+        }),
+        named: [
+            "the segment before is missing",
+            "the manifest covers entries up to",
+            "restore the whole data directory",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    }
+}
+
+/// Files of a release to come, whole: version 2, its checksum right.
+fn newer_formats(data: &Path, after: &Files) -> [Case; 3] {
+    let segment = below(data, "log", after).into_iter().min();
+    let segment = segment.expect("a log has a segment");
+    let newer = |path: PathBuf, ends: [usize; 2], crc_at: usize, step: &str| {
+        let named = ["2", "is newer", step].map(str::to_owned).to_vec();
+        let file = path.clone();
+        Case {
+            name: "a newer format",
+            change: Box::new(move |_| {
+                let mut bytes = fs::read(&file).expect("the file is there");
+                *bytes.get_mut(8).expect("a version") = 2;
+                let mut crc = crc32fast::Hasher::new();
+                let [first, last] = ends;
+                crc.update(bytes.get(..first).expect("a header"));
+                crc.update(bytes.get(crc_at + 4..last).unwrap_or_default());
+                let crc = crc.finalize().to_le_bytes();
+                let field = bytes.get_mut(crc_at..crc_at + 4).expect("a header");
+                field.copy_from_slice(&crc);
+                fs::write(&file, bytes).expect("the file is there");
+            }),
+            named: [named, vec![path.display().to_string()]].concat(),
+        }
+    };
+    [
+        newer(
+            data.join("MANIFEST"),
+            [24, 0],
+            24,
+            "start the newer release",
+        ),
+        newer(
+            data.join("STERNPOST"),
+            [28, 0],
+            28,
+            "start the newer release",
+        ),
+        newer(segment, [12, 4096], 12, "start the release that wrote it"),
+    ]
 }
 
 #[tokio::test]

@@ -49,15 +49,14 @@ impl Ends {
             Some(end) => {
                 let detail = format!(
                     "the groups of the segment end here, but the value of {revision:?} lies at \
-                     offset {}; restore the whole directory from a copy",
+                     offset {}",
                     place.offset
                 );
                 Fatal::corruption(path, *end, detail)
             }
             None => {
                 let detail = format!(
-                    "the segment is gone, but the value of {revision:?} lies in it; put it back, \
-                     or restore the whole directory from a copy"
+                    "the segment is gone, but the value of {revision:?} lies in it; put it back"
                 );
                 Fatal::corruption(path, u64::from(place.offset), detail)
             }
