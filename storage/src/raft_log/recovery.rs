@@ -208,8 +208,9 @@ pub(super) fn walk_all(
 }
 
 /// A segment without a header was never synced, unless a group other than its first
-/// lies in it: that one was written after the flush of header and first group. True
-/// when the first group is there.
+/// lies in it: that one was written after the flush of header and first group. One with
+/// another's header was never written to, unless any group lies in it. True when the
+/// first group is there.
 fn check_void(vfs: &dyn Vfs, void: &Void, salt: u64, walk: &Walk) -> Result<bool, Fatal> {
     let mut window = Window::open(vfs, &void.path, true)?;
     let end = window.length;
@@ -217,9 +218,10 @@ fn check_void(vfs: &dyn Vfs, void: &Void, salt: u64, walk: &Walk) -> Result<bool
     let mut from = FIRST_GROUP_OFFSET;
     while let Some((offset, header)) = find_group(segment, &mut window, from, end)? {
         let follows = header.number.0 == walk.last_group.0 + 1 && header.chain == walk.chain;
-        if offset > FIRST_GROUP_OFFSET || !follows {
-            let detail = format!("{}, but a later group lies at offset {offset}", void.defect);
-            return Err(Fatal::corruption(&void.path, 0, detail));
+        if offset > FIRST_GROUP_OFFSET || !follows || void.strayed {
+            let (at, defect) = &void.defect;
+            let detail = format!("{defect}, but a group lies at offset {offset}");
+            return Err(Fatal::corruption(&void.path, *at, detail));
         }
         from = offset + BLOCK as u64;
     }

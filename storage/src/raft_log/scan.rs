@@ -29,8 +29,11 @@ pub(super) struct Void {
     pub path: PathBuf,
     /// Bytes lie where a header and a first group would begin.
     pub begun: bool,
-    /// What is wrong with the header, for when it must have been durable.
-    pub defect: &'static str,
+    /// A whole header of another segment lies there, which no torn write leaves behind: no
+    /// harm only where nothing was written to this one.
+    pub strayed: bool,
+    /// Where the header is wrong and how, for when it must have been durable.
+    pub defect: (u64, String),
 }
 
 /// What lies in the log's directory.
@@ -96,7 +99,10 @@ fn only_the_newest(
     let mut all = without_header.into_values();
     match (all.next(), all.next()) {
         (Some(void), None) if newest.is_some_and(|newest| *newest < void.number) => Ok(Some(void)),
-        (Some(damaged), _) => Err(Fatal::corruption(&damaged.path, 0, damaged.defect)),
+        (Some(damaged), _) => {
+            let (offset, detail) = damaged.defect;
+            Err(Fatal::corruption(&damaged.path, offset, detail))
+        }
         (None, _) => Ok(None),
     }
 }
@@ -131,12 +137,13 @@ fn read_header(
     let file = vfs
         .open(path, OpenMode::Read)
         .map_err(|source| Fatal::io("open", path, source))?;
-    let void = |begun, defect| {
+    let void = |begun, defect: &str| {
         Ok(Err(Void {
             number,
             path: path.to_path_buf(),
             begun,
-            defect,
+            strayed: false,
+            defect: (0, defect.to_owned()),
         }))
     };
     let mut block = [0; BLOCK];
@@ -149,11 +156,13 @@ fn read_header(
     }
     match SegmentHeader::decode(&block) {
         Ok(header) if header.number == number => Ok(Ok(header)),
-        Ok(header) => Err(Fatal::corruption(
-            path,
-            16,
-            format!("the header says segment {}", header.number.0),
-        )),
+        Ok(header) => Ok(Err(Void {
+            number,
+            path: path.to_path_buf(),
+            begun: true,
+            strayed: true,
+            defect: (16, format!("the header says segment {}", header.number.0)),
+        })),
         Err(BadHeader::NewerFormat(version)) => Err(Fatal::refused(
             path,
             format!(

@@ -286,3 +286,27 @@ fn an_entry_that_lies_in_the_place_of_another_is_not_served() {
         "{refused}"
     );
 }
+
+/// A misdirected write leaves the header of another segment: damage where something was
+/// written to this one, no harm to one that was only prepared.
+#[test]
+fn another_segments_header_is_no_harm_to_a_segment_that_was_not_begun() {
+    let built = build(false);
+    let segments = built.segments();
+    let header = built.disk.contents(&segments[0])[..4096].to_vec();
+    let prepared = directory().join("0000000004.segment");
+    let mut bytes = vec![0; 12 << 10];
+    bytes[..4096].copy_from_slice(&header);
+    built.disk.put_back(&prepared, bytes.clone());
+    let recovered = built.damaged(&prepared, bytes, &[]).unwrap();
+    assert!(built.is_state(&recovered, built.groups.len()));
+    built.disk.take_away(&prepared);
+    for path in &segments[1..] {
+        let mut bytes = built.disk.contents(path);
+        bytes[..4096].copy_from_slice(&header);
+        match built.damaged(path, bytes, &[]) {
+            Err(Fatal::Corruption { path: named, .. }) => assert_eq!(named, *path),
+            other => panic!("{}: {other:?}", path.display()),
+        }
+    }
+}
