@@ -9,6 +9,7 @@ use kvproto::etcdserverpb::WatchResponse;
 use storage::types::{Event, RevisionEvents};
 use tonic::Status;
 
+use super::cursor::Behind;
 use super::encode::ReadyEvent;
 use super::stream::{End, Stream};
 use crate::engine::Pin;
@@ -23,18 +24,17 @@ impl Stream {
     /// One step for the watchers that are behind: a batch of history for those
     /// furthest back; who has reached the stream's position is synced.
     pub(super) async fn catch_up(&mut self) -> Result<(), End> {
-        let from = self.watchers.next_behind();
-        let from = from.expect("called while some watcher is behind");
-        if from > self.position {
-            return self.sync_up_to_date(self.position).await;
-        }
+        let from = match self.cursor.behind(&self.watchers) {
+            Behind::Nobody => return Ok(()),
+            Behind::Arrived => return self.sync_up_to_date(self.cursor.position()).await,
+            Behind::Needs(from) => from,
+        };
         let history = match self.handle.history(from, HISTORY_BATCH_REVISIONS).await {
             Ok(history) => history,
             Err(rejected) => return Err(End::Failed(Status::from(rejected))),
         };
         self.cancel_compacted(history.compacted_revision).await?;
-        // Never beyond the position: from there on the ring serves.
-        let through = history.through.min(self.position);
+        let through = self.cursor.used_through(history.through);
         let revisions: Vec<&RevisionEvents> = history
             .revisions
             .iter()
@@ -44,7 +44,7 @@ impl Stream {
             self.catch_up_one(id, &revisions, through, &history.pin)
                 .await?;
         }
-        self.watchers.sync_arrived(self.position);
+        self.watchers.sync_arrived(self.cursor.position());
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 //! waits for a reader.
 
 mod catch_up;
+mod cursor;
 mod deliver;
 mod encode;
 mod gauges;

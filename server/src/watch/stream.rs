@@ -20,6 +20,7 @@ use storage::types::RevisionEvents;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::Status;
 
+use super::cursor::Cursor;
 use super::gauges::Gauges;
 use super::hub::{Hub, Signal};
 use super::range_index::KeyInterval;
@@ -73,7 +74,7 @@ pub async fn serve(
     let mut stream = Stream {
         watchers: Watchers::default(),
         signal: Arc::new(Signal::default()),
-        position: handle.view().revision(),
+        cursor: Cursor::new(handle.view().revision()),
         hub,
         gauges: Gauges::new(Arc::clone(handle.metrics())),
         handle,
@@ -101,8 +102,7 @@ pub async fn serve(
 pub(super) struct Stream {
     pub(super) watchers: Watchers,
     pub(super) signal: Arc<Signal>,
-    /// Every event up to here was given to the synced watchers.
-    pub(super) position: i64,
+    pub(super) cursor: Cursor,
     pub(super) hub: Arc<Hub>,
     pub(super) gauges: Gauges,
     pub(super) handle: Handle,
@@ -213,7 +213,7 @@ impl Stream {
         // progress request right behind the create is answered. They share one
         // position: it is brought to where the new one starts.
         self.deliver_through(published).await?;
-        if next > self.position {
+        if next > self.cursor.position() {
             self.watchers.mark_synced(id);
         }
         Ok(())
@@ -222,7 +222,7 @@ impl Stream {
     /// Watchers that need no history any more join the synced ones.
     pub(super) async fn sync_up_to_date(&mut self, published: i64) -> Result<(), End> {
         self.deliver_through(published).await?;
-        self.watchers.sync_arrived(self.position);
+        self.watchers.sync_arrived(self.cursor.position());
         Ok(())
     }
 
@@ -255,7 +255,7 @@ impl Stream {
 
     async fn answer_progress_request(&mut self) -> Result<(), End> {
         self.deliver_news().await?;
-        if !self.watchers.all_reached(self.position) {
+        if !self.watchers.all_reached(self.cursor.position()) {
             return Ok(());
         }
         self.send_progress(-1).await
@@ -263,7 +263,7 @@ impl Stream {
 
     async fn notify_progress(&mut self) -> Result<(), End> {
         self.deliver_news().await?;
-        for id in self.watchers.quiet(self.position) {
+        for id in self.watchers.quiet(self.cursor.position()) {
             self.send_progress(id).await?;
         }
         Ok(())
@@ -271,7 +271,7 @@ impl Stream {
 
     async fn send_progress(&mut self, watch_id: i64) -> Result<(), End> {
         let progress = WatchResponse {
-            header: Some(self.header(self.position)),
+            header: Some(self.header(self.cursor.position())),
             watch_id,
             ..Default::default()
         };
@@ -279,34 +279,26 @@ impl Stream {
     }
 
     async fn deliver_news(&mut self) -> Result<(), End> {
-        let published = self.handle.view().revision().max(self.position);
+        let published = self.handle.view().revision().max(self.cursor.position());
         self.deliver_through(published).await
     }
 
     /// Gives the synced watchers everything that is published by now; at least
     /// everything up to `wanted`.
     async fn deliver_through(&mut self, wanted: i64) -> Result<(), End> {
-        loop {
-            let news = self.hub.look(&self.signal);
-            assert!(
-                news.published >= wanted,
-                "a revision was visible before it was published"
-            );
-            let Some(first) = news.first_of_interest else {
-                self.position = self.position.max(news.published);
-                return Ok(());
-            };
-            self.position = self.position.max(first - 1);
-            while self.position < news.published {
-                match self.hub.read(self.position + 1, RING_BATCH_REVISIONS) {
-                    Some(batch) => self.deliver_live(&batch).await?,
-                    None => {
-                        self.watchers.fall_behind(self.position + 1);
-                        self.position = news.published;
-                    }
-                }
-            }
+        while let Some(batch) = self.cursor.take(
+            &self.hub,
+            &self.signal,
+            &mut self.watchers,
+            RING_BATCH_REVISIONS,
+        ) {
+            self.deliver_live(&batch).await?;
         }
+        assert!(
+            self.cursor.position() >= wanted,
+            "a revision was visible before it was published"
+        );
+        Ok(())
     }
 
     async fn deliver_live(&mut self, batch: &[Arc<RevisionEvents>]) -> Result<(), End> {
@@ -324,7 +316,7 @@ impl Stream {
                     self.send_events(id, header, events).await?;
                 }
             }
-            self.position = revision.revision;
+            self.cursor.gave(revision.revision);
         }
         Ok(())
     }

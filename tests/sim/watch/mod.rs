@@ -2,6 +2,8 @@
 //! key intervals, compiled here from the same source, and a stream that uses them
 //! as `server/src/watch/stream.rs` does, one step at a time.
 
+#[path = "../../../server/src/watch/cursor.rs"]
+mod cursor;
 #[path = "../../../server/src/watch/hub.rs"]
 #[allow(dead_code, reason = "nobody waits for a bell here")]
 mod hub;

@@ -1,9 +1,10 @@
 //! One watch stream, a step at a time: between any two steps the member may write,
 //! compact, purge and clean, as it does while a real stream waits for its client.
 //!
-//! Who gets what of the ring, of history and of progress is decided by the production
-//! `watchers.rs`; what is mirrored of `server/src/watch/{stream,catch_up,deliver}.rs` is the
-//! order of awaits: what is looked at, read from the ring and asked of history when.
+//! Who gets what of the ring, of history and of progress, and what is read next, is decided
+//! by the production `watchers.rs` and `cursor.rs`; what is mirrored of
+//! `server/src/watch/{stream,catch_up,deliver}.rs` is the order of awaits: what is sent
+//! before the next is read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use kvproto::etcdserverpb::watch_create_request::FilterType;
 use storage::error::Fatal;
 use storage::types::{Event, RevisionEvents};
 
+use super::cursor::{Behind, Cursor};
 use super::hub::{Hub, Signal};
 use super::range_index::KeyInterval;
 use super::watchers::{Watcher, Watchers};
@@ -43,10 +45,7 @@ pub enum Message {
 pub struct Stream {
     watchers: Watchers,
     signal: Arc<Signal>,
-    /// Every event up to here was given to the synced watchers.
-    position: i64,
-    /// What was published when the stream looked.
-    reading_through: i64,
+    cursor: Cursor,
     /// Taken from the ring, not sent yet.
     batch: VecDeque<Arc<RevisionEvents>>,
     /// Read for those behind, not sent yet.
@@ -57,14 +56,14 @@ pub struct Stream {
 impl Stream {
     pub fn new(position: i64) -> Stream {
         Stream {
-            position,
+            cursor: Cursor::new(position),
             ..Stream::default()
         }
     }
 
     /// True when the stream takes requests: nothing that it read is left to be sent.
     pub fn is_idle(&self) -> bool {
-        self.batch.is_empty() && self.history.is_none() && self.position >= self.reading_through
+        self.batch.is_empty() && self.history.is_none() && !self.cursor.is_reading()
     }
 
     /// A new watcher; its id and the revision it begins at.
@@ -94,7 +93,7 @@ impl Stream {
         let next = if start == 0 { published + 1 } else { start };
         self.watchers
             .insert(id, Watcher::new(&request, interval, next));
-        if self.deliver_news(hub) && next > self.position {
+        if self.deliver_news(hub) && next > self.cursor.position() {
             self.watchers.mark_synced(id);
         }
         (id, next)
@@ -116,26 +115,17 @@ impl Stream {
 
     /// True when nothing published is left to be read from the ring.
     fn deliver_news(&mut self, hub: &Hub) -> bool {
-        if self.position >= self.reading_through {
-            let news = hub.look(&self.signal);
-            let Some(first) = news.first_of_interest else {
-                self.position = self.position.max(news.published);
-                return true;
-            };
-            self.position = self.position.max(first - 1);
-            self.reading_through = news.published;
-        }
-        if self.position >= self.reading_through {
-            return false;
-        }
-        match hub.read(self.position + 1, RING_BATCH_REVISIONS) {
-            Some(batch) => self.batch = batch.into(),
-            None => {
-                self.watchers.fall_behind(self.position + 1);
-                self.position = self.reading_through;
+        let (signal, watchers) = (&self.signal, &mut self.watchers);
+        match self
+            .cursor
+            .take(hub, signal, watchers, RING_BATCH_REVISIONS)
+        {
+            Some(batch) => {
+                self.batch = batch.into();
+                false
             }
+            None => true,
         }
-        false
     }
 
     fn send_live(&mut self, revision: &RevisionEvents, member: &Member) -> Result<(), Fatal> {
@@ -148,7 +138,7 @@ impl Stream {
             let changes = changes(member, events, watcher.prev_kv)?;
             self.send(id, changes);
         }
-        self.position = revision.revision;
+        self.cursor.gave(revision.revision);
         Ok(())
     }
 
@@ -161,14 +151,11 @@ impl Stream {
     }
 
     fn catch_up(&mut self, member: &mut Member) -> Result<(), Fatal> {
-        let Some(from) = self.watchers.next_behind() else {
-            return Ok(());
-        };
-        if from > self.position {
-            self.watchers.sync_arrived(self.position);
-            return Ok(());
+        match self.cursor.behind(&self.watchers) {
+            Behind::Nobody => {}
+            Behind::Arrived => self.watchers.sync_arrived(self.cursor.position()),
+            Behind::Needs(from) => self.history = Some(member.history(from, HISTORY_EVENTS)?),
         }
-        self.history = Some(member.history(from, HISTORY_EVENTS)?);
         Ok(())
     }
 
@@ -178,7 +165,7 @@ impl Stream {
             let compacted = history.compacted_revision;
             self.sent.push(Message::Compacted(id, compacted));
         }
-        let through = history.through.min(self.position);
+        let through = self.cursor.used_through(history.through);
         let skipped = usize::from(bugs::planted(Bug::WatcherSkipsRevision));
         for id in self.watchers.behind_up_to(through) {
             let watcher = self.watchers.get_mut(id).expect("it was just listed");
@@ -192,7 +179,7 @@ impl Stream {
             watcher.next_revision = through + 1;
             self.send(id, changes);
         }
-        self.watchers.sync_arrived(self.position);
+        self.watchers.sync_arrived(self.cursor.position());
         Ok(())
     }
 
@@ -203,9 +190,10 @@ impl Stream {
             return;
         }
         let position = if early {
-            self.position.max(self.reading_through)
+            let last = self.batch.back().map(|events| events.revision);
+            last.unwrap_or(self.cursor.position())
         } else {
-            self.position
+            self.cursor.position()
         };
         for id in self.watchers.quiet(position) {
             self.sent.push(Message::Progress(id, position));
@@ -214,14 +202,15 @@ impl Stream {
 
     /// A client asks how far the stream is; answered with the id -1, or not at all.
     pub fn answer_progress_request(&mut self) {
-        if self.is_idle() && self.watchers.all_reached(self.position) {
-            self.sent.push(Message::Progress(-1, self.position));
+        if self.is_idle() && self.watchers.all_reached(self.cursor.position()) {
+            self.sent
+                .push(Message::Progress(-1, self.cursor.position()));
         }
     }
 
     /// True when everything up to this revision was sent to everyone.
     pub fn has_reached(&self, revision: i64) -> bool {
-        self.is_idle() && self.position >= revision && !self.watchers.any_behind()
+        self.is_idle() && self.cursor.position() >= revision && !self.watchers.any_behind()
     }
 }
 
