@@ -11,14 +11,25 @@ pub const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 /// group shares a disk block with a later write.
 pub const GROUP_ALIGNMENT_BYTES: u64 = 4096;
 
-/// Bytes of superseded records that stay resident (design, second idea).
-pub const HOT_SUPERSEDED_BYTES: u64 = 256 << 20;
+/// What superseded records may cost in memory, bytes (design, second idea): those
+/// whose values are resident, together with the packed ones.
+pub const HOT_SUPERSEDED_BYTES: u64 = 192 << 20;
 
-/// What a superseded record in memory costs beside its encoded bytes: its slot (96
-/// bytes), its place in the timeline, and the head and rounding of its allocation.
-/// Counted against [`HOT_SUPERSEDED_BYTES`]; once evicted it is packed into about
-/// 20 bytes.
-pub const HOT_RECORD_BYTES: u64 = 130;
+/// However many are packed, this part of [`HOT_SUPERSEDED_BYTES`] is left to resident
+/// ones, so that watchers a little behind read no disk: what the ring refers to.
+pub const HOT_SHARE_MIN: u64 = 4;
+
+/// What a superseded record in memory costs beside its encoded bytes: its slot (112
+/// bytes), its place in the timeline, and what its allocation is counted with.
+/// Counted against [`HOT_SUPERSEDED_BYTES`].
+pub const HOT_RECORD_BYTES: u64 = 150;
+
+/// And this part of its length: the allocator has four sizes between two powers of two.
+pub const HOT_ROUNDING_SHARE: u64 = 8;
+
+/// What a packed record costs: its bytes in a block, the rounding of that allocation,
+/// its share of the marks of its chain. Counted against [`HOT_SUPERSEDED_BYTES`].
+pub const PACKED_RECORD_BYTES: u64 = 24;
 
 /// Bookkeeping bytes that dbSize adds to each record's encoded KeyValue
 /// (17 bytes of bolt key and 17 of page and element headers; design section 5).
@@ -89,7 +100,7 @@ pub const BOLT_DEPTH_MAX: usize = 32;
 /// a chunk takes some tens of microseconds.
 pub const TIMELINE_CHUNK_RECORDS: usize = 512;
 
-/// Packing waits for so many evicted records (6 MiB of slots), so that a small
+/// Packing waits for so many evicted records (7 MiB of slots), so that a small
 /// store never packs.
 pub const PACK_WAITING_RECORDS_MIN: usize = 65_536;
 

@@ -41,7 +41,10 @@ pub(super) struct Checkpoints {
 enum State {
     Idle,
     Collecting(Box<Collecting>),
-    Writing { leaving: BTreeSet<SegmentNumber> },
+    Writing {
+        leaving: BTreeSet<SegmentNumber>,
+        inherited: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -49,6 +52,8 @@ struct Collecting {
     manifest: Manifest,
     leaving: BTreeSet<SegmentNumber>,
     kept: BTreeSet<SegmentNumber>,
+    /// It is the first one since a value was taken over.
+    inherited: bool,
     after: Revision,
     records: Vec<Arc<RecordMeta>>,
     moves: Vec<Move>,
@@ -104,9 +109,15 @@ impl Checkpoints {
 
     /// True while values must stay in memory: one that was taken over may be
     /// found in the cold store under its new revision only after a checkpoint.
+    /// Any other one is read from its segment until that is retired, and from
+    /// the cold store from then on.
     pub(super) fn holds_eviction(&self) -> bool {
-        let held = self.inherited || !matches!(self.state, State::Idle);
-        held && !planted(Bug::EvictInherited)
+        let held = match &self.state {
+            State::Idle => false,
+            State::Collecting(collecting) => collecting.inherited,
+            State::Writing { inherited, .. } => *inherited,
+        };
+        (self.inherited || held) && !planted(Bug::EvictInherited)
     }
 }
 
@@ -151,11 +162,12 @@ impl<H: Host> Engine<H> {
         };
         self.checkpoints.log_bytes = 0;
         self.checkpoints.last = host.now();
-        self.checkpoints.inherited = false;
+        let inherited = std::mem::take(&mut self.checkpoints.inherited);
         self.checkpoints.state = State::Collecting(Box::new(Collecting {
             manifest,
             leaving,
             kept,
+            inherited,
             after,
             records: Vec::new(),
             moves: Vec::new(),
@@ -232,6 +244,7 @@ impl<H: Host> Engine<H> {
         let Collecting {
             manifest,
             leaving,
+            inherited,
             records,
             moves,
             ..
@@ -254,7 +267,7 @@ impl<H: Host> Engine<H> {
             batch_bytes: self.sizes.moved_batch_bytes,
             moved: 0,
         });
-        self.checkpoints.state = State::Writing { leaving };
+        self.checkpoints.state = State::Writing { leaving, inherited };
     }
 
     /// The checkpoint is durable; how many segments were cleaned.
@@ -263,7 +276,7 @@ impl<H: Host> Engine<H> {
     /// A segment cannot be retired.
     pub fn checkpoint_done(&mut self, manifest: Manifest) -> Result<usize, Fatal> {
         let state = std::mem::replace(&mut self.checkpoints.state, State::Idle);
-        let State::Writing { leaving } = state else {
+        let State::Writing { leaving, .. } = state else {
             unreachable!("a checkpoint is done that nobody asked for");
         };
         self.log.release(manifest.applied_index);

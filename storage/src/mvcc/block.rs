@@ -90,7 +90,9 @@ impl Block {
         }
         let length = u16::try_from(entries.len()).expect("a block has below 2^16 records");
         Block {
-            bytes: bytes.into_boxed_slice(),
+            // A copy: what grows by doubling would keep up to twice its length, since the
+            // allocator shrinks nothing in place by less than half.
+            bytes: Box::from(bytes.as_slice()),
             restarts: restarts.into_boxed_slice(),
             dead: vec![0; entries.len().div_ceil(64)].into_boxed_slice(),
             length,

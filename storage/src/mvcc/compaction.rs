@@ -7,12 +7,15 @@
 //! was written in between, not what the store holds.
 //!
 //! Eviction walks the same way: a record it passes makes the value before it
-//! leave memory, oldest supersession first, until the rest fits the budget.
+//! leave memory, oldest supersession first, until the rest fits the budget. What
+//! is packed counts against it too, down to a share that is always left: so the
+//! history of a store that nobody compacts costs the same memory for long.
 
 use super::records::RecordId;
 use super::timeline::Item;
 use super::{Mvcc, NEVER_COMPACTED, record_bytes};
 use crate::error::Refusal;
+use crate::limits::{HOT_SHARE_MIN, PACKED_RECORD_BYTES};
 use crate::planted::{Bug, planted};
 use crate::types::{Place, RecordMeta, Revision};
 
@@ -130,12 +133,13 @@ impl Mvcc {
     /// Lets superseded values leave memory until those left fit the budget,
     /// looking at no more than `budget` records. True when there is more to do.
     pub fn evict_slice(&mut self, budget: usize) -> bool {
-        if self.superseded_bytes <= self.hot_bytes_max {
+        let hot_bytes_max = self.hot_bytes_max();
+        if self.superseded_bytes <= hot_bytes_max {
             return false;
         }
         let batch = self.batch(self.evicted_before, i64::MAX, budget);
         for &visited in &batch {
-            if self.superseded_bytes <= self.hot_bytes_max {
+            if self.superseded_bytes <= hot_bytes_max {
                 return false;
             }
             let Item::Slab(visited) = visited else {
@@ -156,7 +160,16 @@ impl Mvcc {
             batch.len() == budget || self.superseded_bytes == 0,
             "what is superseded has a successor in the timeline"
         );
-        self.superseded_bytes > self.hot_bytes_max
+        self.superseded_bytes > hot_bytes_max
+    }
+
+    /// Superseded bytes that may stay in memory beside those that are packed.
+    fn hot_bytes_max(&self) -> u64 {
+        let packed = u64::try_from(self.packing.packed).expect("a count fits 64 bits");
+        let left = self
+            .hot_bytes_max
+            .saturating_sub(packed * PACKED_RECORD_BYTES);
+        left.max(self.hot_bytes_max / HOT_SHARE_MIN)
     }
 
     /// Makes a fetched value resident, if the record of that revision is still

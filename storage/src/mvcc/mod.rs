@@ -80,7 +80,7 @@ pub struct Mvcc {
     hash: StateHash,
     /// What superseded records cost whose encoding is in memory.
     superseded_bytes: u64,
-    /// Superseded bytes that may stay in memory.
+    /// Superseded bytes that may stay in memory, those of packed records included.
     hot_bytes_max: u64,
     /// Predecessors of all records before this revision are evicted.
     evicted_before: Revision,
@@ -92,7 +92,8 @@ pub struct Mvcc {
 /// What a store keeps how. The default is for production; tests make it small.
 #[derive(Clone, Copy, Debug)]
 pub struct MvccOptions {
-    /// Superseded bytes that stay in memory (after `evict_slice` has run).
+    /// Superseded bytes that stay in memory (after `evict_slice` has run), those of
+    /// packed records included.
     pub hot_bytes_max: u64,
     /// Records per chunk of the timeline, which are packed in one go; 1 to 32,768.
     pub chunk_records: usize,

@@ -1,5 +1,5 @@
 //! Packing: superseded records whose values are evicted leave their slots in the
-//! slab for blocks of the timeline (96 bytes and more become about 20).
+//! slab for blocks of the timeline (112 bytes and more become about 20).
 //!
 //! It goes in passes over the timeline, oldest records first. A pass takes what
 //! was superseded and evicted when it began. So of each key the packed records

@@ -4,7 +4,7 @@
 //! Limit: 2^31 - 1 records at a time. Invariant: `previous` and `next` of
 //! neighbours point at each other, and revisions rise along `next`.
 //!
-//! A record takes a whole slot (96 bytes) until it is packed (`pack`). The
+//! A record takes a whole slot (112 bytes) until it is packed (`pack`). The
 //! oldest record of a key in the slab then names the chain of its packed ones in
 //! place of a previous record. What follows links across that border is in `found`.
 
@@ -16,10 +16,10 @@
 use std::sync::Arc;
 
 use super::key_value::Fields;
-use crate::limits::HOT_RECORD_BYTES;
+use crate::limits::{HOT_RECORD_BYTES, HOT_ROUNDING_SHARE};
 use crate::types::{EncodedKeyValue, Key, KeyValueRef, LeaseId, Place, RecordMeta, Revision};
 
-/// Records per chunk: a chunk is 384 KiB, so that growing the slab never moves
+/// Records per chunk: a chunk is 448 KiB, so that growing the slab never moves
 /// what it holds and an empty store stays small.
 const CHUNK_RECORDS: usize = 4096;
 
@@ -173,7 +173,7 @@ impl Record {
     pub(super) fn resident_bytes(&self) -> u64 {
         self.resident.as_ref().map_or(0, |encoded| {
             let length = u64::try_from(encoded.0.len()).expect("a length fits 64 bits");
-            length + HOT_RECORD_BYTES
+            length + length / HOT_ROUNDING_SHARE + HOT_RECORD_BYTES
         })
     }
 }

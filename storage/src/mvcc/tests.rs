@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::limits::HOT_RECORD_BYTES;
+use crate::limits::{HOT_RECORD_BYTES, HOT_ROUNDING_SHARE, HOT_SHARE_MIN};
 use crate::types::{KeyValueRef, LeaseId, Place, RevisionEvents, SegmentNumber};
 
 fn place(value: &[u8]) -> Place {
@@ -191,7 +191,7 @@ fn a_write_that_is_dropped_leaves_no_trace() {
     assert_eq!(before, after);
     assert_eq!(
         store.superseded_resident_bytes(),
-        3 + 2 + 2 + 2 + 3 + HOT_RECORD_BYTES
+        12 + 12 / HOT_ROUNDING_SHARE + HOT_RECORD_BYTES
     );
     assert_eq!(put(&mut store, "a", "3").revision, 5);
 }
@@ -261,7 +261,7 @@ fn reading_what_is_purged_is_a_bug_of_the_caller() {
 
 #[test]
 fn superseded_values_leave_memory_oldest_first_and_newest_ones_come_back() {
-    let mut store = Mvcc::with_hot_bytes_max(12 + HOT_RECORD_BYTES);
+    let mut store = Mvcc::with_hot_bytes_max(13 + HOT_RECORD_BYTES);
     for key in ["a", "b"] {
         put(&mut store, key, "1");
         put(&mut store, key, "2");
@@ -286,6 +286,29 @@ fn superseded_values_leave_memory_oldest_first_and_newest_ones_come_back() {
     assert!(loaded.install_value(missing[0].revision, b"2"));
     assert_eq!(value(loaded.get(b"a", 5)).as_deref(), Some("2"));
     assert!(matches!(loaded.get(b"b", 5), Some(KeyValueRef::Stored(_))));
+}
+
+#[test]
+fn packed_records_count_against_what_stays_in_memory_but_a_share_is_left() {
+    let hot_bytes_max = 4000;
+    let mut store = Mvcc::with_options(MvccOptions {
+        hot_bytes_max,
+        chunk_records: 8,
+        pack_waiting_min: 0,
+        pack_waiting_share: usize::MAX,
+    });
+    let mut left = Vec::new();
+    for _ in 0..400 {
+        put(&mut store, "a", "1");
+        while store.evict_slice(8) {}
+        while store.pack_slice(8) {}
+        left.push(store.superseded_resident_bytes());
+    }
+    let most = left.iter().max().unwrap();
+    assert!(*most <= hot_bytes_max && most + 200 > hot_bytes_max);
+    let share = hot_bytes_max / HOT_SHARE_MIN;
+    let last = left.last().unwrap();
+    assert!(*last <= share && last + 200 > share, "{last} of {share}");
 }
 
 #[test]
