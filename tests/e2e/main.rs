@@ -18,7 +18,7 @@ mod bad_input;
 mod campaign;
 mod client;
 mod content;
-mod disk_use;
+mod disk;
 mod faults;
 #[path = "../history/mod.rs"]
 #[allow(dead_code, reason = "the simulation uses the rest")]

@@ -16,7 +16,7 @@ use storage::vfs::sim::{SimDisk, SplitMix64};
 
 use crate::boot;
 use crate::engine::{Applied, Rejected, ValueReader};
-use crate::host::{Flush, Request, Slot, SpareWork};
+use crate::host::{Checkpoint, Flush, Request, Slot, SpareWork};
 use crate::member::Member;
 use crate::settings::Settings;
 use crate::store::StoreFault;
@@ -240,6 +240,58 @@ fn a_compaction_that_a_checkpoint_covers_is_purged_at_the_start() {
     assert!(unpurged(&member) > 0);
     drop(member);
     assert_eq!(unpurged(&serving_on(&disk.kill(), &store, None)), 0);
+}
+
+/// What a compaction leaves on the disk goes without a further write, and the purge of a
+/// long history waits for checkpoints that take what it dropped.
+#[test]
+fn the_disk_is_freed_after_a_compaction_though_nobody_writes() {
+    let mut settings = Settings::draw(&mut SplitMix64(1));
+    settings.segment_bytes = 32 << 10;
+    settings.first_segment_bytes = 16 << 10;
+    settings.sizes.checkpoint_log_bytes = 64 << 10;
+    settings.sizes.checkpoint_interval = Duration::from_secs(3_600);
+    settings.sizes.removed_records_per_checkpoint = 100;
+    let disk = SimDisk::new(1);
+    let disks = (&ModelDisk::default(), &StoreFault::default());
+    let mut member = boot::open(&disk, disks, &settings, Instant::now()).unwrap();
+    settle(&mut member);
+    let work = |member: &mut Member| {
+        member.host.now += Duration::from_millis(100);
+        member.tick().unwrap();
+        settle(member);
+        member.hash_compaction().unwrap();
+        while member.engine.has_work(&member.host) {
+            member.maintain();
+        }
+        while matches!(member.host.checkpoint, Checkpoint::Submitted(_)) {
+            member.perform_checkpoint().unwrap();
+        }
+        member.report_checkpoint().unwrap();
+    };
+    let large = Command::Put(Put {
+        key: Bytes::from_static(b"key"),
+        value: vec![b'v'; 7_500].into(),
+        ..Put::default()
+    });
+    let mut newest = 0;
+    for _ in 0..500 {
+        newest = carry_out(&mut member, &large).revision;
+        work(&mut member);
+    }
+    let before = (disk.used_bytes(), member.checkpoints);
+    let purged = compact(&mut member, newest);
+    for _ in 0..100 {
+        work(&mut member);
+    }
+    assert!(purged.take().is_some());
+    let checkpoints = member.checkpoints - before.1;
+    assert!((4..=7).contains(&checkpoints), "{checkpoints} checkpoints");
+    let left = disk.used_bytes();
+    assert!(
+        before.0 > 1 << 20 && left < 256 << 10,
+        "{left} bytes are left"
+    );
 }
 
 /// The disk has no room for the next segment: what takes space is refused while there is

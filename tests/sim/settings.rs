@@ -47,6 +47,7 @@ impl Settings {
                 gathered_keys_max,
                 checkpoint_log_bytes: pick(&[16 << 10, 48 << 10, 128 << 10]),
                 checkpoint_interval: Duration::from_millis(pick(&[500, 5_000, 60_000])),
+                removed_records_per_checkpoint: usize::try_from(pick(&[40, 200, 1 << 20])).unwrap(),
                 moved_bytes_per_checkpoint: pick(&[2 << 10, 64 << 10]),
                 collect_slice_records: usize::try_from(pick(&[3, 17, 512])).unwrap(),
                 purge_slice_records: usize::try_from(pick(&[2, 9, 512])).unwrap(),

@@ -37,6 +37,15 @@ pub(super) struct Checkpoints {
     client_urls: Vec<String>,
 }
 
+/// The segments that a checkpoint cleans.
+#[derive(Debug, Default)]
+struct Leaving {
+    segments: BTreeSet<SegmentNumber>,
+    /// What of them has to move.
+    live_bytes: u64,
+    bytes: u64,
+}
+
 #[derive(Debug)]
 enum State {
     Idle,
@@ -102,6 +111,17 @@ impl Checkpoints {
         self.inherited = true;
     }
 
+    /// True when the next checkpoint can begin.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    /// True while so much is dropped that the next checkpoint has to take it first: what
+    /// it removes is listed in memory and in the manifest.
+    pub(super) fn holds_purge(&self, removed_max: usize) -> bool {
+        self.dropped.len() >= removed_max
+    }
+
     /// True while the purge must stand still.
     pub(super) fn is_collecting(&self) -> bool {
         matches!(self.state, State::Collecting(_))
@@ -122,23 +142,41 @@ impl Checkpoints {
 }
 
 impl<H: Host> Engine<H> {
-    /// Begins a checkpoint when one is due. Called on ticks.
+    /// Begins a checkpoint when one is due. Called on ticks, and when the purge waits.
     pub(super) fn checkpoint_when_due(&mut self, host: &H) {
         let checkpoints = &self.checkpoints;
-        if !matches!(checkpoints.state, State::Idle) {
+        if !checkpoints.is_idle() {
             return;
         }
         let news = self.machine.applied_index() > checkpoints.published.applied_index;
         let late = host.now() - checkpoints.last >= self.sizes.checkpoint_interval;
         let taken_over = checkpoints.inherited;
         let due = checkpoints.log_bytes >= self.sizes.checkpoint_log_bytes || late || taken_over;
-        if news && due {
+        if (news && due) || self.purge_is_held() || self.much_is_dead() {
             self.begin_checkpoint(host);
         }
     }
 
+    /// True while the purge waits for a checkpoint.
+    pub(super) fn purge_is_held(&self) -> bool {
+        let removed_max = self.sizes.removed_records_per_checkpoint;
+        self.checkpoints.holds_purge(removed_max)
+    }
+
+    /// True when a checkpoint would free half of what makes one due when it is written, so
+    /// any segment that is nearly full, and no more is about to die: the disk does not wait
+    /// for further writes.
+    fn much_is_dead(&self) -> bool {
+        let enough = self.sizes.checkpoint_log_bytes / 2;
+        !self.is_purging() && self.choose_leaving().bytes >= enough
+    }
+
     fn begin_checkpoint(&mut self, host: &H) {
-        let leaving = self.choose_leaving();
+        let Leaving {
+            segments: leaving,
+            live_bytes,
+            ..
+        } = self.choose_leaving();
         let mut manifest = self.checkpoints.published.clone();
         manifest.describe(&self.machine);
         let kept: BTreeSet<SegmentNumber> = self
@@ -155,7 +193,7 @@ impl<H: Host> Engine<H> {
             }
         }
         // Survivors of a leaving segment may be of any age.
-        let after = if leaving.is_empty() {
+        let after = if live_bytes == 0 {
             self.checkpoints.published.bound
         } else {
             Revision::default()
@@ -176,16 +214,18 @@ impl<H: Host> Engine<H> {
 
     /// Sealed segments that replay does not need and whose values are less than
     /// half live, oldest first, until enough would move.
-    fn choose_leaving(&self) -> BTreeSet<SegmentNumber> {
+    fn choose_leaving(&self) -> Leaving {
         let usage = self.machine.mvcc().segment_usage();
-        let mut room = self.sizes.moved_bytes_per_checkpoint;
-        let mut leaving = BTreeSet::new();
+        let room = self.sizes.moved_bytes_per_checkpoint;
+        let mut leaving = Leaving::default();
         for segment in self.log.segments() {
             let live_bytes = usage.live_bytes(segment.number);
             let mostly_dead = live_bytes.saturating_mul(2) < segment.bytes_used;
-            if self.log.can_retire(segment.number) && mostly_dead && live_bytes <= room {
-                room -= live_bytes;
-                leaving.insert(segment.number);
+            let fits = live_bytes <= room - leaving.live_bytes;
+            if self.log.can_retire(segment.number) && mostly_dead && fits {
+                leaving.live_bytes += live_bytes;
+                leaving.bytes += segment.bytes_used;
+                leaving.segments.insert(segment.number);
             }
         }
         leaving

@@ -55,7 +55,15 @@ impl<H: Host> Engine<H> {
             || (work.purging_since.is_some() && self.purge_is_due(host))
     }
 
+    /// True while something is left to purge.
+    pub(super) fn is_purging(&self) -> bool {
+        self.maintenance.purging_since.is_some()
+    }
+
     fn purge_is_due(&self, host: &H) -> bool {
+        if self.purge_is_held() {
+            return self.checkpoints.is_idle();
+        }
         let held_back = self.maintenance.held_back_since;
         held_back.is_none_or(|since| host.now() - since >= HELD_BACK)
     }
@@ -76,8 +84,10 @@ impl<H: Host> Engine<H> {
             let more = self.machine.mvcc_mut().pack_slice(budget);
             self.maintenance.packing = more;
         }
-        if let Some(since) = self.maintenance.purging_since {
-            self.purge_slice(since, host);
+        match self.maintenance.purging_since {
+            Some(_) if self.purge_is_held() => self.checkpoint_when_due(host),
+            Some(since) => self.purge_slice(since, host),
+            None => {}
         }
     }
 
