@@ -138,7 +138,9 @@ async fn overwrites_leave_the_disk_as_they_are_compacted() {
         retained += LARGE_VALUE_BYTES as u64;
         let mut revision = 0;
         for number in 0..CHURN_PUTS {
-            revision = client.put("churn", vec![number as u8; LARGE_VALUE_BYTES]).await;
+            revision = client
+                .put("churn", vec![number as u8; LARGE_VALUE_BYTES])
+                .await;
         }
         let compact = CompactionRequest {
             revision,
