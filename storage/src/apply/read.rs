@@ -94,7 +94,8 @@ impl Gathering {
             AsOf::from(range.revision)
         };
         let bounds = Bounds::of_request(&range.range.key, &range.range.range_end);
-        let count = store.is_present(at).then(|| store.count_now(&bounds));
+        let is_counted = bounds.as_single().is_none() && store.is_present(at);
+        let count = is_counted.then(|| store.count_now(&bounds));
         let count = count.map(|count| i64::try_from(count).expect("keys fit into 63 bits"));
         let plan = Plan::new(range);
         let gathered = match count {
