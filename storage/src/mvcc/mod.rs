@@ -182,8 +182,14 @@ impl Mvcc {
             let older = self.records.get(previous);
             record.key = older.key.clone();
             record.previous = previous;
+            self.packing.waiting += 1;
         }
+        let revision = record.revision();
         self.append(record);
+        // No value is in memory yet. A long history is packed as it comes, so that a
+        // start takes no more memory than the member did.
+        self.evicted_before = compaction::after(revision);
+        self.pack_slice(1);
     }
 
     /// Ends a load: sets the revisions and the chain of the state hash, and

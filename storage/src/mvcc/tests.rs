@@ -312,6 +312,29 @@ fn packed_records_count_against_what_stays_in_memory_but_a_share_is_left() {
 }
 
 #[test]
+fn a_long_history_is_packed_while_it_is_loaded() {
+    let options = MvccOptions {
+        hot_bytes_max: 0,
+        chunk_records: 8,
+        pack_waiting_min: 50,
+        pack_waiting_share: usize::MAX,
+    };
+    let mut store = Mvcc::with_options(options);
+    for round in 0..500 {
+        put(&mut store, ["a", "b", "c"][round % 3], "1");
+    }
+    let mut loaded = Mvcc::with_options(options);
+    for view in store.records_slice(Revision::default(), 1000) {
+        loaded.load(Arc::unwrap_or_clone(view.meta));
+        assert!(loaded.record_count() - loaded.packed_count() < 200);
+    }
+    loaded.finish_load(501, -1, store.state_hash().chain);
+    assert_eq!(loaded.state_hash(), store.state_hash());
+    assert_eq!(loaded.size(), store.size());
+    assert_eq!(loaded.record_count(), 500);
+}
+
+#[test]
 fn history_has_whole_revisions_and_no_predecessor_that_is_compacted() {
     let mut store = Mvcc::new();
     put(&mut store, "a", "1");
