@@ -336,13 +336,15 @@ impl<H: Host> Engine<H> {
         Ok(leaving.len())
     }
 
-    /// Segments that the manifest left out and a crash left behind.
+    /// Segments that the manifest left out and a crash left behind. One that an older
+    /// copy of the log holds as its last waits for the next checkpoint.
     pub(super) fn retire_left_over(&mut self) -> Result<(), Fatal> {
         let left: Vec<SegmentNumber> = self
             .log
             .segments()
             .map(|segment| segment.number)
             .filter(|number| self.checkpoints.published.left_out(*number))
+            .filter(|number| self.log.can_retire(*number))
             .collect();
         left.into_iter()
             .try_for_each(|segment| self.log.retire(segment))
