@@ -124,7 +124,12 @@ pub fn open(config: &Config) -> Result<Opened, StartError> {
         reach,
     } = checkpoint::install(&manifest, &*store, Mvcc::new(), quota_bytes(config))?;
     let applied = (manifest.applied_index, manifest.applied_term);
-    check::require_values(&directory.join(layout::LOG), &reach, log.segments())?;
+    check::require_values(
+        &directory.join(layout::LOG),
+        &manifest,
+        &reach,
+        log.segments(),
+    )?;
     let (log, recovered) = log.open()?;
     // Behind the log's first segment: so a manifest proves that there was one.
     if is_founding {

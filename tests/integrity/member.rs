@@ -155,7 +155,7 @@ impl Member {
             None => {
                 let covered = Some((manifest.applied_index, manifest.applied_term));
                 let log = verify(covered)?;
-                check::require_values(&path, &started.reach, log.segments())?;
+                check::require_values(&path, &manifest, &started.reach, log.segments())?;
                 log.open()?
             }
         };

@@ -66,7 +66,7 @@ pub fn open(
     let options = settings.log_options(IDENTITY.member_id.0);
     let log_directory = directory.join(layout::LOG);
     let log = Prepared::verify(Arc::clone(&vfs), &log_directory, options, covered)?;
-    check::require_values(&log_directory, &reach, log.segments())?;
+    check::require_values(&log_directory, &manifest, &reach, log.segments())?;
     let (log, recovered) = log.open()?;
     if covered.is_none() {
         manifest.publish(&*vfs, directory)?;

@@ -71,6 +71,9 @@ pub(super) fn check(
     if let Some(log) = log {
         let ends = Ends::of(log.segments.iter().cloned());
         let directory = directory.join(layout::LOG);
+        if let Some(older) = ends.old_copy(&directory, manifest) {
+            report.take::<()>(Err(older))?;
+        }
         if let Some(loaded) = loaded {
             for missing in ends.missing(&directory, &loaded.reach) {
                 report.take::<()>(Err(missing))?;

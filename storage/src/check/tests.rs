@@ -74,7 +74,7 @@ pub(super) fn start(directory: &Path) -> Member {
     let path = directory.join(layout::LOG);
     let covered = (applied.0.0 > 0).then_some(applied);
     let log = Prepared::verify(vfs, &path, options(), covered).unwrap();
-    require_values(&path, &started.reach, log.segments()).unwrap();
+    require_values(&path, manifest, &started.reach, log.segments()).unwrap();
     let (log, recovered) = log.open().unwrap();
     // For who only wants to know that it starts: the entries behind the checkpoint.
     assert!(recovered.entries.len() <= BEHIND_CHECKPOINT);
@@ -326,7 +326,8 @@ fn what_contradicts_another_part_is_found() {
     }
     // A listed segment may be gone when nothing lies in it: an empty newest one, of which a
     // start makes a spare, and one that a later manifest left out. A start takes both.
-    for (place, number) in [(0, 0), (manifest.segments.len(), 9)] {
+    let next = manifest.segments.last().unwrap().0 + 1;
+    for (place, number) in [(0, 0), (manifest.segments.len(), next)] {
         restore(&directory, &files);
         let mut listed = manifest.clone();
         listed.segments.insert(place, SegmentNumber(number));

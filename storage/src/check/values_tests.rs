@@ -11,6 +11,7 @@ use crate::checkpoint::{FjallStore, Manifest, install, layout};
 use crate::limits::GROUP_ALIGNMENT_BYTES;
 use crate::mvcc::Mvcc;
 use crate::raft_log::Prepared;
+use crate::types::LogIndex;
 use crate::vfs::real::RealVfs;
 
 /// A directory whose second segment of three was cleaned; the first one, and where its last
@@ -45,7 +46,7 @@ fn refusal(directory: &Path) -> Option<Fatal> {
     let covered = Some((manifest.applied_index, manifest.applied_term));
     let path = directory.join(layout::LOG);
     let log = Prepared::verify(Arc::new(RealVfs), &path, options(), covered).unwrap();
-    require_values(&path, &installed.reach, log.segments()).err()
+    require_values(&path, &manifest, &installed.reach, log.segments()).err()
 }
 
 #[test]
@@ -83,4 +84,42 @@ fn the_last_group_before_a_cleaned_segment_is_missed() {
             other => panic!("{what}: {other:?}"),
         }
     }
+}
+
+/// Every entry and value that the manifest names lies in the log's first segment, which is
+/// all that an older copy of the log had.
+#[test]
+fn an_older_log_is_refused_though_nothing_is_missing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data");
+    let (path, ..) = directory_with_a_gap(&directory);
+    let manifest = Manifest::read(&RealVfs, &directory).unwrap().unwrap();
+    let info = |number, last| SegmentInfo {
+        number: SegmentNumber(number),
+        first: None,
+        last,
+        bytes_used: 4096,
+        sealed: true,
+    };
+    let log = directory.join(layout::LOG);
+    let judge = |numbers: &[u32]| {
+        let found = numbers.iter().map(|number| info(*number, None));
+        require_values(&log, &manifest, &Reach::default(), found)
+    };
+    // The second one was left out, so its entries are covered.
+    let applied = manifest.applied_index;
+    for (last, is_covered) in [(applied, true), (LogIndex(applied.0 + 1), false)] {
+        let found = [info(1, None), info(2, Some(last)), info(3, None)];
+        let judged = require_values(&log, &manifest, &Reach::default(), found.into_iter());
+        assert_eq!(judged.is_ok(), is_covered, "{judged:?}");
+    }
+    assert_eq!(manifest.segments, [SegmentNumber(1), SegmentNumber(3)]);
+    match judge(&[1]) {
+        Err(Fatal::Corruption { path: named, .. }) => assert_eq!(named, path),
+        other => panic!("{other:?}"),
+    }
+    judge(&[1, 3]).unwrap();
+    // The third one was only just begun when the power was cut.
+    judge(&[1, 2]).unwrap();
+    judge(&[]).unwrap();
 }
