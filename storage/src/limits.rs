@@ -13,7 +13,7 @@ pub const GROUP_ALIGNMENT_BYTES: u64 = 4096;
 
 /// What superseded records may cost in memory, bytes (design, second idea): those
 /// whose values are resident, together with the packed ones.
-pub const HOT_SUPERSEDED_BYTES: u64 = 192 << 20;
+pub const HOT_SUPERSEDED_BYTES: u64 = 256 << 20;
 
 /// However many are packed, this part of [`HOT_SUPERSEDED_BYTES`] is left to resident
 /// ones, so that watchers a little behind read no disk: what the ring refers to.

@@ -251,6 +251,7 @@ fn the_disk_is_freed_after_a_compaction_though_nobody_writes() {
     settings.first_segment_bytes = 16 << 10;
     settings.sizes.checkpoint_log_bytes = 64 << 10;
     settings.sizes.checkpoint_interval = Duration::from_secs(3_600);
+    settings.sizes.cleaning_pause = Duration::ZERO;
     settings.sizes.removed_records_per_checkpoint = 100;
     let disk = SimDisk::new(1);
     let disks = (&ModelDisk::default(), &StoreFault::default());

@@ -33,11 +33,11 @@ impl Settings {
             choices[usize::try_from(at).unwrap()]
         };
         let segment_bytes = pick(&[32 << 10, 64 << 10, 128 << 10]);
-        // No draw of its own, so that seeds go on meaning what they meant.
-        let gathered_keys_max = match segment_bytes >> 10 {
-            32 => 0,
-            64 => 2,
-            _ => GATHERED_KEYS_MAX,
+        // No draws of their own, so that seeds go on meaning what they meant.
+        let (gathered_keys_max, cleaning_pause) = match segment_bytes >> 10 {
+            32 => (0, 2_000),
+            64 => (2, 0),
+            _ => (GATHERED_KEYS_MAX, 200),
         };
         Settings {
             segment_bytes,
@@ -47,6 +47,7 @@ impl Settings {
                 gathered_keys_max,
                 checkpoint_log_bytes: pick(&[16 << 10, 48 << 10, 128 << 10]),
                 checkpoint_interval: Duration::from_millis(pick(&[500, 5_000, 60_000])),
+                cleaning_pause: Duration::from_millis(cleaning_pause),
                 removed_records_per_checkpoint: usize::try_from(pick(&[40, 200, 1 << 20])).unwrap(),
                 moved_bytes_per_checkpoint: pick(&[2 << 10, 64 << 10]),
                 collect_slice_records: usize::try_from(pick(&[3, 17, 512])).unwrap(),

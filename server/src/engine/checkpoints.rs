@@ -152,7 +152,7 @@ impl<H: Host> Engine<H> {
         let late = host.now() - checkpoints.last >= self.sizes.checkpoint_interval;
         let taken_over = checkpoints.inherited;
         let due = checkpoints.log_bytes >= self.sizes.checkpoint_log_bytes || late || taken_over;
-        if (news && due) || self.purge_is_held() || self.much_is_dead() {
+        if (news && due) || self.purge_is_held() || self.much_is_dead(host.now()) {
             self.begin_checkpoint(host);
         }
     }
@@ -165,10 +165,12 @@ impl<H: Host> Engine<H> {
 
     /// True when a checkpoint would free half of what makes one due when it is written, so
     /// any segment that is nearly full, and no more is about to die: the disk does not wait
-    /// for further writes.
-    fn much_is_dead(&self) -> bool {
+    /// for further writes. Under load those make one due before this does.
+    fn much_is_dead(&self, now: Instant) -> bool {
         let enough = self.sizes.checkpoint_log_bytes / 2;
-        !self.is_purging() && self.choose_leaving().bytes >= enough
+        now - self.checkpoints.last >= self.sizes.cleaning_pause
+            && !self.is_purging()
+            && self.choose_leaving().bytes >= enough
     }
 
     fn begin_checkpoint(&mut self, host: &H) {

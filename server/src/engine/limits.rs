@@ -38,6 +38,10 @@ pub(super) const CHECKPOINT_LOG_BYTES: u64 = 64 << 20;
 /// revisions never reach the checkpoint.
 pub(super) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
+/// A checkpoint that is due only to free the disk comes this long after the last one: the
+/// disk can wait, and puts beside it feel its writes (p99.9 twice as long, docs/performance.md).
+pub(super) const CLEANING_PAUSE: Duration = Duration::from_secs(30);
+
 /// Purged records that one checkpoint removes: 40 MiB in memory, and in the manifest.
 /// Purging more waits, so that compacting a long history costs no memory of its length.
 pub(super) const REMOVED_RECORDS_PER_CHECKPOINT: usize = 1 << 20;

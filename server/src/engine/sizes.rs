@@ -7,8 +7,9 @@ use storage::checkpoint::MOVED_BYTES_MAX;
 use storage::limits::GATHERED_KEYS_MAX;
 
 use super::limits::{
-    CHECKPOINT_INTERVAL, CHECKPOINT_LOG_BYTES, COLLECT_SLICE_RECORDS, MOVED_BYTES_PER_CHECKPOINT,
-    PIN_GRACE, PURGE_SLICE_RECORDS, REMOVED_RECORDS_PER_CHECKPOINT, SCRUB_PAUSE,
+    CHECKPOINT_INTERVAL, CHECKPOINT_LOG_BYTES, CLEANING_PAUSE, COLLECT_SLICE_RECORDS,
+    MOVED_BYTES_PER_CHECKPOINT, PIN_GRACE, PURGE_SLICE_RECORDS, REMOVED_RECORDS_PER_CHECKPOINT,
+    SCRUB_PAUSE,
 };
 
 /// See the head of the file.
@@ -20,10 +21,13 @@ pub struct Sizes {
     pub collect_slice_records: usize,
     /// Keys that the ranges of a transaction look at in its turn.
     pub gathered_keys_max: usize,
-    /// A checkpoint is due once this much went to the log, or once it would free half of it.
+    /// A checkpoint is due once this much went to the log, or, after a pause, once it would
+    /// free half of it.
     pub checkpoint_log_bytes: u64,
     /// A checkpoint is due this long after the last one.
     pub checkpoint_interval: Duration,
+    /// A checkpoint that is due only to free the disk comes this long after the last one.
+    pub cleaning_pause: Duration,
     /// Purged records that a checkpoint removes; the purge waits for one at so many.
     pub removed_records_per_checkpoint: usize,
     /// Live bytes that cleaning moves in one checkpoint.
@@ -44,6 +48,7 @@ impl Default for Sizes {
             gathered_keys_max: GATHERED_KEYS_MAX,
             checkpoint_log_bytes: CHECKPOINT_LOG_BYTES,
             checkpoint_interval: CHECKPOINT_INTERVAL,
+            cleaning_pause: CLEANING_PAUSE,
             removed_records_per_checkpoint: REMOVED_RECORDS_PER_CHECKPOINT,
             moved_bytes_per_checkpoint: MOVED_BYTES_PER_CHECKPOINT,
             moved_batch_bytes: MOVED_BYTES_MAX,
