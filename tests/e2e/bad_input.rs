@@ -292,7 +292,11 @@ async fn a_read_only_directory_is_refused_with_the_next_step() {
     if !probe.is_ok_and(|status| status.code() == Some(42)) {
         return;
     }
-    let script = script.replace("exit 42", "exec \"$1\" --data-dir=\"$0\"");
+    // Ports of its own: whoever runs the tests may have a member on the default ones.
+    let flags = "--listen-client-urls=http://127.0.0.1:0 \
+        --advertise-client-urls=http://127.0.0.1:0 --listen-peer-urls=http://127.0.0.1:0";
+    let start = format!("exec \"$1\" --data-dir=\"$0\" {flags}");
+    let script = script.replace("exit 42", &start);
     let output = Command::new("unshare")
         .args(["--mount", "sh", "-c", &script])
         .arg(&data)
