@@ -91,8 +91,7 @@ static void remember(int fd, size_t length, off_t offset) {
   pthread_mutex_lock(&lock);
   if (undo_count < UNDO_MAX) {
     undo = &undos[undo_count];
-    /* The log is written past the page cache, which wants aligned memory. */
-    if (posix_memalign((void **)&undo->before, 4096, length) != 0) undo->before = NULL;
+    undo->before = malloc(length);
     got = undo->before ? pread(fd, undo->before, length, offset) : -1;
     if (got >= 0) {
       undo->fd = fd;

@@ -64,22 +64,17 @@ impl GroupWrite {
     /// # Errors
     /// `Io`, which ends the process.
     pub fn perform(&self) -> Result<(), Fatal> {
-        self.perform_on(&*self.segment.file)
-    }
-
-    /// As [`GroupWrite::perform`], on the same file opened in another way.
-    ///
-    /// # Errors
-    /// `Io`, which ends the process.
-    pub fn perform_on(&self, file: &dyn VfsFile) -> Result<(), Fatal> {
         refuse_after_failure(&self.failed, &self.segment.path)?;
         let path = &self.segment.path;
-        let written = match file.write_all_at(self.bytes(), self.offset) {
+        let written = match self.segment.file.write_all_at(self.bytes(), self.offset) {
             Ok(()) if planted(Bug::SkipFlush) => Ok(()),
-            Ok(()) => file
+            Ok(()) => self
+                .segment
+                .file
                 .sync_data()
                 .or_else(|failed| {
-                    let again = planted(Bug::RetryFailedFlush).then(|| file.sync_data());
+                    let again =
+                        planted(Bug::RetryFailedFlush).then(|| self.segment.file.sync_data());
                     again.unwrap_or(Err(failed))
                 })
                 .map_err(|source| Fatal::io("sync", path, source)),

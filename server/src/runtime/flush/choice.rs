@@ -10,14 +10,12 @@ use std::sync::Arc;
 
 use storage::error::Fatal;
 use storage::raft_log::RaftLog;
-use storage::vfs::Vfs;
 use storage::vfs::aligned::{AlignedBuffer, BLOCK_BYTES};
-use storage::vfs::real::RealVfs;
 
 use super::aio::Aio;
 use super::direct::{DirectWrite, Payload, Queue, open_direct};
 use super::event::eventfd;
-use super::thread::{LogThread, Way};
+use super::thread::LogThread;
 use super::uring::Uring;
 use super::{Backend, Kernel};
 
@@ -94,15 +92,7 @@ pub(super) fn open(wanted: Option<Choice>, log: &RaftLog) -> Result<Backend, Fat
         return Err(Fatal::refused(path, detail));
     }
     report(Choice::Thread, wanted, &refusals);
-    let way = match place.map(|(path, offset)| write_block(path, offset)) {
-        Some(Ok(())) => Way::Direct,
-        Some(Err(error)) => {
-            tracing::info!(reason = %error, "the log is written through the page cache");
-            Way::Cached
-        }
-        None => Way::Cached,
-    };
-    Ok(Backend::Thread(LogThread::start(way)))
+    Ok(Backend::Thread(LogThread::start()))
 }
 
 fn report(choice: Choice, wanted: Option<Choice>, refusals: &[String]) {
@@ -134,20 +124,6 @@ fn ends_by_itself(path: &Path) -> bool {
     })
 }
 
-/// Performs one write past the page cache, as groups will be.
-fn write_block(path: &Path, offset: u64) -> io::Result<()> {
-    let file = RealVfs.open_direct(path)?;
-    file.write_all_at(block().as_slice(), offset)?;
-    file.sync_data()
-}
-
-fn block() -> AlignedBuffer {
-    let mut block = AlignedBuffer::default();
-    block.reset(BLOCK_BYTES);
-    block.fill_to(BLOCK_BYTES);
-    block
-}
-
 /// Opens a queue and performs one write on it, as groups will be.
 fn probe(choice: Choice, path: &Path, offset: u64) -> io::Result<Kernel> {
     let event = eventfd()?;
@@ -157,10 +133,13 @@ fn probe(choice: Choice, path: &Path, offset: u64) -> io::Result<Kernel> {
         Choice::Thread => return Err(io::Error::other("a thread is no queue")),
     };
     let file = Arc::new(open_direct(path)?);
+    let mut block = AlignedBuffer::default();
+    block.reset(BLOCK_BYTES);
+    block.fill_to(BLOCK_BYTES);
     queue.submit(DirectWrite {
         file,
         offset,
-        payload: Payload::Block(block()),
+        payload: Payload::Block(block),
     })?;
     let (_, outcome) = queue.wait()?;
     outcome?;
