@@ -87,6 +87,14 @@ pub struct Place {
     pub crc: u32,
 }
 
+impl Place {
+    /// Byte offset of its end within the segment's file.
+    #[must_use]
+    pub fn end(self) -> u64 {
+        u64::from(self.offset) + u64::from(self.length)
+    }
+}
+
 /// Everything the index knows of one change, without the value's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordMeta {

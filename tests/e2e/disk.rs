@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use kvproto::etcdserverpb::{CompactionRequest, StatusRequest};
 use tokio::task::JoinSet;
 
+use crate::campaign::from_environment;
 use crate::client::Client;
 use crate::process::{Member, is_etcd};
 
@@ -26,10 +27,6 @@ const SLACK_BYTES: u64 = 256 << 20;
 /// For a machine that is busy with builds; a quiet one needs a second or two.
 const FREED_WITHIN: Duration = Duration::from_secs(120);
 
-fn number(variable: &str, otherwise: usize) -> usize {
-    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
-}
-
 /// What the files under a path take on the disk, as `du` counts it.
 fn used_bytes(path: &Path) -> u64 {
     // A file may go between two looks.
@@ -40,6 +37,22 @@ fn used_bytes(path: &Path) -> u64 {
         .flatten()
         .map(|entry| used_bytes(&entry.path()))
         .sum()
+}
+
+/// Waits until the directory takes less than `bound`; what it takes then.
+async fn freed(member: &Member, bound: u64) -> u64 {
+    let began = Instant::now();
+    loop {
+        let used = used_bytes(&member.data());
+        if used < bound {
+            return used;
+        }
+        assert!(
+            began.elapsed() < FREED_WITHIN,
+            "{used} bytes on the disk, {bound} wanted"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn retained_bytes(client: &mut Client) -> u64 {
@@ -73,6 +86,7 @@ async fn write_all(client: &Client, keys: usize, round: usize) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "writes gigabytes"]
 async fn a_store_that_is_compacted_takes_less_disk_than_twice_what_it_retains() {
+    let number = |name, default| usize::try_from(from_environment(name, default)).expect("a size");
     let (keys, rounds) = (number("DISK_KEYS", 100_000), number("DISK_ROUNDS", 5));
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut member = Member::new(directory.path());
@@ -98,19 +112,7 @@ async fn a_store_that_is_compacted_takes_less_disk_than_twice_what_it_retains() 
         client.kv.compact(request).await.expect("a compaction");
         let began = Instant::now();
         let retained = retained_bytes(&mut client).await;
-        let used = loop {
-            let used = used_bytes(&member.data());
-            if used < 2 * retained + SLACK_BYTES {
-                break used;
-            }
-            assert!(
-                began.elapsed() < FREED_WITHIN,
-                "{} MiB retained, {} MiB on the disk",
-                mib(retained),
-                mib(used)
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
+        let used = freed(&member, 2 * retained + SLACK_BYTES).await;
         eprintln!(
             "round {round}, compacted: retained {} MiB, disk {} MiB after {:?}",
             mib(retained),
@@ -152,12 +154,7 @@ async fn overwrites_leave_the_disk_as_they_are_compacted() {
     let bound = 2 * retained + SLACK_BYTES;
     let written = (CHURN_ROUNDS * (CHURN_PUTS + 1) * LARGE_VALUE_BYTES) as u64;
     assert!(written > 3 * bound, "or the bound would hold of itself");
-    let began = Instant::now();
-    while used_bytes(&member.data()) > bound {
-        let found = used_bytes(&member.data());
-        assert!(began.elapsed() < FREED_WITHIN, "{found} bytes over {bound}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    freed(&member, bound).await;
     member.kill();
     let (status, text) = member.check();
     assert!(status.success(), "{text}");

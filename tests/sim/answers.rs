@@ -1,12 +1,12 @@
 //! From the member's answers to what a client sees: values are fetched here, as
 //! the server fetches them when it encodes.
 
-use storage::apply::{DeferredRange, OpResult, Plan, Projection, RangeResult, Response, TxnResult};
+use storage::apply::{DeferredRange, OpResult, Projection, RangeResult, Response, TxnResult};
 use storage::error::{Fatal, Refusal};
-use storage::mvcc::Bounds;
 use storage::types::{Event, KeyValueRef};
 
 use crate::answer::{Answer, Change, KeyValue};
+use crate::deferred::made;
 use crate::engine::{Applied, ReadTxn, Rejected};
 use crate::history::durable::{State, everything};
 use crate::member::Member;
@@ -100,30 +100,10 @@ impl Member {
         }
     }
 
-    /// Makes a read that its transaction has deferred, as the server does: in slices, under
-    /// the pin that came with the answer.
+    /// Made under the pin that came with the answer.
     fn made(&self, deferred: &DeferredRange) -> Result<RangeResult, Fatal> {
-        let (mvcc, plan) = (self.mvcc(), Plan::new(&deferred.range));
-        let asked = &deferred.range.range;
-        let bounds = Bounds::of_request(&asked.key, &asked.range_end);
-        let mut fetched = Vec::new();
-        let mut rest = Some(bounds.clone());
-        while let Some(bounds) = rest.filter(|_| !plan.count_only()) {
-            let next = mvcc.range_slice(&bounds, deferred.at, 3, 3, &mut fetched);
-            rest = next.map(|key| bounds.resume_at(&key));
-        }
-        fetched.truncate(plan.fetch_limit().unwrap_or(usize::MAX));
-        for reference in &mut fetched {
-            *reference = KeyValueRef::Resident(self.values.encoded(reference)?);
-        }
-        let (count, _) = mvcc.count_slice(&bounds, deferred.at, usize::MAX);
-        let (key_values, more) = plan.arrange(fetched);
-        Ok(RangeResult {
-            revision: deferred.revision,
-            key_values,
-            projection: plan.projection(),
-            more,
-            count: count.try_into().unwrap(),
+        made(self.mvcc(), deferred, 3, |reference| {
+            self.values.encoded(reference)
         })
     }
 

@@ -21,6 +21,8 @@ mod boot;
 mod bugs;
 mod clients;
 mod damage;
+#[path = "../model/apply/deferred.rs"]
+mod deferred;
 #[path = "../../server/src/engine/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the simulation uses a part")]
 mod engine;

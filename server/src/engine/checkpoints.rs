@@ -29,6 +29,8 @@ pub(super) struct Checkpoints {
     dropped: Vec<(Revision, Place)>,
     /// A record has taken over the value of another one since the last collection.
     inherited: bool,
+    /// The checkpoint under way is the first one since then.
+    inherited_before: bool,
     log_bytes: u64,
     last: Instant,
     state: State,
@@ -50,10 +52,7 @@ struct Leaving {
 enum State {
     Idle,
     Collecting(Box<Collecting>),
-    Writing {
-        leaving: BTreeSet<SegmentNumber>,
-        inherited: bool,
-    },
+    Writing { leaving: BTreeSet<SegmentNumber> },
 }
 
 #[derive(Debug)]
@@ -61,8 +60,6 @@ struct Collecting {
     manifest: Manifest,
     leaving: BTreeSet<SegmentNumber>,
     kept: BTreeSet<SegmentNumber>,
-    /// It is the first one since a value was taken over.
-    inherited: bool,
     after: Revision,
     records: Vec<Arc<RecordMeta>>,
     moves: Vec<Move>,
@@ -79,6 +76,7 @@ impl Checkpoints {
             published,
             dropped: Vec::new(),
             inherited: false,
+            inherited_before: false,
             log_bytes: 0,
             last: now,
             state: State::Idle,
@@ -132,12 +130,7 @@ impl Checkpoints {
     /// Any other one is read from its segment until that is retired, and from
     /// the cold store from then on.
     pub(super) fn holds_eviction(&self) -> bool {
-        let held = match &self.state {
-            State::Idle => false,
-            State::Collecting(collecting) => collecting.inherited,
-            State::Writing { inherited, .. } => *inherited,
-        };
-        (self.inherited || held) && !planted(Bug::EvictInherited)
+        (self.inherited || self.inherited_before) && !planted(Bug::EvictInherited)
     }
 }
 
@@ -202,12 +195,11 @@ impl<H: Host> Engine<H> {
         };
         self.checkpoints.log_bytes = 0;
         self.checkpoints.last = host.now();
-        let inherited = std::mem::take(&mut self.checkpoints.inherited);
+        self.checkpoints.inherited_before = std::mem::take(&mut self.checkpoints.inherited);
         self.checkpoints.state = State::Collecting(Box::new(Collecting {
             manifest,
             leaving,
             kept,
-            inherited,
             after,
             records: Vec::new(),
             moves: Vec::new(),
@@ -286,7 +278,6 @@ impl<H: Host> Engine<H> {
         let Collecting {
             manifest,
             leaving,
-            inherited,
             records,
             moves,
             ..
@@ -309,7 +300,7 @@ impl<H: Host> Engine<H> {
             batch_bytes: self.sizes.moved_batch_bytes,
             moved: 0,
         });
-        self.checkpoints.state = State::Writing { leaving, inherited };
+        self.checkpoints.state = State::Writing { leaving };
     }
 
     /// The checkpoint is durable; how many segments were cleaned.
@@ -318,9 +309,10 @@ impl<H: Host> Engine<H> {
     /// A segment cannot be retired.
     pub fn checkpoint_done(&mut self, manifest: Manifest) -> Result<usize, Fatal> {
         let state = std::mem::replace(&mut self.checkpoints.state, State::Idle);
-        let State::Writing { leaving, .. } = state else {
+        let State::Writing { leaving } = state else {
             unreachable!("a checkpoint is done that nobody asked for");
         };
+        self.checkpoints.inherited_before = false;
         self.log.release(manifest.applied_index);
         if !planted(Bug::RetireBeforeManifest) {
             for segment in &leaving {

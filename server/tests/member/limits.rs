@@ -13,11 +13,11 @@ use kvproto::etcdserverpb::{
 };
 
 use super::client::{Client, Refused};
+use super::requests::{TXN, op, txn};
 use super::running::{PATIENCE, Process, flags, free_port, until_listening};
 
 const PUT: &str = "/etcdserverpb.KV/Put";
 const RANGE: &str = "/etcdserverpb.KV/Range";
-const TXN: &str = "/etcdserverpb.KV/Txn";
 const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
 const NOSPACE: i32 = 1;
 
@@ -65,16 +65,7 @@ fn delete_op(key: &str) -> RequestOp {
         key: key.to_owned().into(),
         ..Default::default()
     };
-    RequestOp {
-        request: Some(Request::RequestDeleteRange(delete)),
-    }
-}
-
-fn txn(success: Vec<RequestOp>) -> TxnRequest {
-    TxnRequest {
-        success,
-        ..Default::default()
-    }
+    op(Request::RequestDeleteRange(delete))
 }
 
 /// Fills a quota of 1 MiB; what frees space goes on, and once it has and the alarm is
@@ -157,9 +148,7 @@ async fn a_transaction_has_128_operations() {
     // A nested one has what its parent leaves.
     for (inside, fits) in [(127, true), (128, false)] {
         let nested = Request::RequestTxn(txn(many(inside)));
-        let request = txn(vec![RequestOp {
-            request: Some(nested),
-        }]);
+        let request = txn(vec![op(nested)]);
         let answer: Result<TxnResponse, _> = client.unary(TXN, &request).await;
         let refused = (!fits).then(|| Refused(3, text.to_owned()));
         assert_eq!(answer.err(), refused, "{inside} operations inside");
@@ -173,9 +162,7 @@ async fn deep_transactions() {
     let (_process, mut client) = member(directory.path(), &[]).await;
     let nested = |levels: usize| {
         (0..levels).fold(txn(vec![delete_op("k")]), |inner, _| {
-            txn(vec![RequestOp {
-                request: Some(Request::RequestTxn(inner)),
-            }])
+            txn(vec![op(Request::RequestTxn(inner))])
         })
     };
     for levels in [1, 40] {
@@ -186,9 +173,7 @@ async fn deep_transactions() {
     for levels in [60, 126] {
         let inner = Request::RequestTxn(nested(levels));
         let outer = TxnRequest {
-            failure: vec![RequestOp {
-                request: Some(inner),
-            }],
+            failure: vec![op(inner)],
             ..TxnRequest::default()
         };
         let answer: TxnResponse = client.unary(TXN, &outer).await.unwrap();

@@ -13,6 +13,7 @@ mod edges;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod requests;
 mod running;
 mod stopped_readers;
 mod transactions;

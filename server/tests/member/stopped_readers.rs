@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use kvproto::etcdserverpb::request_op::Request;
 use kvproto::etcdserverpb::{
     CompactionRequest, CompactionResponse, PutRequest, RangeRequest, RangeResponse,
-    RangeStreamResponse, RequestOp, StatusRequest, StatusResponse, TxnRequest, TxnResponse,
+    RangeStreamResponse, StatusRequest, StatusResponse, TxnResponse,
 };
 
 use super::client::{Client, Refused};
+use super::requests::{TXN, in_hundreds, op, txn};
 use super::running::{InProcess, PATIENCE, flags, free_port, until_listening};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const STREAM: &str = "/etcdserverpb.KV/RangeStream";
-const TXN: &str = "/etcdserverpb.KV/Txn";
 const COMPACT: &str = "/etcdserverpb.KV/Compact";
 const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 
@@ -22,30 +22,17 @@ const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 const KEYS: usize = 2_000;
 const VALUE_BYTES: usize = 4_096;
 
-/// Puts all keys, 100 in a transaction; gives the last revision.
+/// Puts all keys; gives the last revision.
 async fn put_all(client: &mut Client, filling: u8) -> i64 {
-    let mut last = 0;
-    for chunk in (0..KEYS).collect::<Vec<_>>().chunks(100) {
-        let puts = chunk.iter().map(|number| {
-            let put = PutRequest {
-                key: format!("k{number:05}").into(),
-                value: vec![filling; VALUE_BYTES].into(),
-                ..PutRequest::default()
-            };
-            let request = Some(Request::RequestPut(put));
-            RequestOp { request }
-        });
-        let answer: TxnResponse = client.unary(TXN, &txn(puts.collect())).await.unwrap();
-        last = answer.header.unwrap().revision;
-    }
-    last
-}
-
-fn txn(success: Vec<RequestOp>) -> TxnRequest {
-    TxnRequest {
-        success,
-        ..TxnRequest::default()
-    }
+    let puts = (0..KEYS).map(|number| {
+        op(Request::RequestPut(PutRequest {
+            key: format!("k{number:05}").into(),
+            value: vec![filling; VALUE_BYTES].into(),
+            ..PutRequest::default()
+        }))
+    });
+    let revisions = in_hundreds(client, puts.collect()).await;
+    *revisions.last().unwrap()
 }
 
 fn all() -> RangeRequest {
@@ -87,8 +74,8 @@ async fn who_stands_still_behind_a_compaction_is_let_go() {
     let mut stopped = Client::tcp(port).await;
     let stream = stopped.open(STREAM, &all()).await;
     let mut stopped = Client::tcp(port).await;
-    let request = Some(Request::RequestRange(all()));
-    let reads = stopped.open(TXN, &txn(vec![RequestOp { request }])).await;
+    let reads = txn(vec![op(Request::RequestRange(all()))]);
+    let reads = stopped.open(TXN, &reads).await;
 
     let revision = put_all(&mut client, b'b').await;
     let compact = CompactionRequest {

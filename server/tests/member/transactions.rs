@@ -7,14 +7,14 @@ use kvproto::etcdserverpb::request_op::Request;
 use kvproto::etcdserverpb::response_op::Response;
 use kvproto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, RangeRequest,
-    RangeResponse, RequestOp, TxnRequest, TxnResponse,
+    RangeResponse, RequestOp, TxnResponse,
 };
 use kvproto::mvccpb::KeyValue;
 
 use super::client::Client;
+use super::requests::{TXN, in_hundreds, op, txn};
 use super::running::{InProcess, flags, free_port, until_listening};
 
-const TXN: &str = "/etcdserverpb.KV/Txn";
 const COMPACT: &str = "/etcdserverpb.KV/Compact";
 
 /// Three times what a turn gathers, and 3 MiB of values.
@@ -30,11 +30,6 @@ fn value(number: usize) -> Vec<u8> {
     let mut value = format!("{:05}", number * 7919 % 1_000).into_bytes();
     value.resize(VALUE_BYTES, b'.');
     value
-}
-
-fn op(request: Request) -> RequestOp {
-    let request = Some(request);
-    RequestOp { request }
 }
 
 fn put(key: &[u8], value: &[u8]) -> RequestOp {
@@ -59,30 +54,18 @@ fn all() -> RequestOp {
     range(|_| {})
 }
 
-fn txn(success: Vec<RequestOp>) -> TxnRequest {
-    TxnRequest {
-        success,
-        ..TxnRequest::default()
-    }
-}
-
 /// What the member holds by the contract's rules.
 type Expected = BTreeMap<Vec<u8>, KeyValue>;
 
-/// Loads the keys, 100 in a transaction.
+/// Loads the keys.
 async fn load(client: &mut Client) -> Expected {
-    let mut expected = Expected::new();
-    let numbers: Vec<usize> = (0..KEYS).collect();
-    for numbers in numbers.chunks(100) {
-        let puts = numbers.iter().map(|n| put(&key(*n), &value(*n)));
-        let answer: TxnResponse = client.unary(TXN, &txn(puts.collect())).await.unwrap();
-        let revision = answer.header.unwrap().revision;
-        for number in numbers {
-            let written = written(key(*number), value(*number), revision);
-            expected.insert(key(*number), written);
-        }
-    }
-    expected
+    let puts = (0..KEYS).map(|number| put(&key(number), &value(number)));
+    let revisions = in_hundreds(client, puts.collect()).await;
+    let written = revisions.into_iter().enumerate().map(|(number, revision)| {
+        let written = written(key(number), value(number), revision);
+        (key(number), written)
+    });
+    written.collect()
 }
 
 fn written(key: Vec<u8>, value: Vec<u8>, revision: i64) -> KeyValue {
@@ -201,15 +184,10 @@ async fn a_compaction_right_behind_it_takes_nothing_away() {
 
     let request = txn(vec![all(), put(&key(7), b"new"), all()]);
     let answer = client.open(TXN, &request).await;
-    let numbers: Vec<usize> = (0..KEYS).collect();
-    let mut newest = 0;
-    for numbers in numbers.chunks(100) {
-        let puts = numbers.iter().map(|number| put(&key(*number), b"later"));
-        let answer: TxnResponse = other.unary(TXN, &txn(puts.collect())).await.unwrap();
-        newest = answer.header.unwrap().revision;
-    }
+    let puts = (0..KEYS).map(|number| put(&key(number), b"later"));
+    let revisions = in_hundreds(&mut other, puts.collect()).await;
     let compact = CompactionRequest {
-        revision: newest,
+        revision: *revisions.last().unwrap(),
         physical: false,
     };
     let _: CompactionResponse = other.unary(COMPACT, &compact).await.unwrap();

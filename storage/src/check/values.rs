@@ -24,10 +24,8 @@ impl Ends {
 
     /// True for a value that lies where whole groups were found.
     pub(super) fn hold(&self, place: Place) -> bool {
-        let end = u64::from(place.offset) + u64::from(place.length);
-        self.0
-            .get(&place.segment)
-            .is_some_and(|held| end <= held.bytes_used)
+        let held = self.0.get(&place.segment);
+        held.is_some_and(|held| place.end() <= held.bytes_used)
     }
 
     /// An older copy of a log under a newer manifest, which may hold every entry and value

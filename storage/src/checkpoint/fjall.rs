@@ -30,7 +30,7 @@ use crate::vfs::Vfs;
 
 use super::codec::Malformed;
 use super::fjall_files::{Depth, verify_tree};
-use super::fjall_reader::FjallReader;
+use super::fjall_reader::{FjallReader, entries};
 use super::layout;
 use super::manifest::Manifest;
 use super::record;
@@ -237,17 +237,8 @@ impl FjallStore {
     }
 
     fn visit(&self, keyspace: &Keyspace, visit: &mut ValueVisitor<'_>) -> Result<(), Fatal> {
-        let mut last = None;
-        for entry in keyspace.iter() {
-            let (key, content) = entry
-                .into_inner()
-                .map_err(|error| from_fjall("read", &self.directory, error))?;
-            let revision = record::parse_revision_key(&key).map_err(|bad| self.corrupt(bad))?;
-            if last.is_some_and(|last| last >= revision) {
-                let detail = format!("revision {revision:?} comes after {last:?}");
-                return Err(self.corrupt(Malformed::new(0, detail)));
-            }
-            last = Some(revision);
+        for entry in entries(keyspace, &self.directory) {
+            let (revision, content) = entry?;
             visit(revision, &content)?;
         }
         Ok(())

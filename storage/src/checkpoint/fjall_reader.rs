@@ -1,10 +1,10 @@
 //! The reading end of the store on fjall, for any thread. It keeps the database open.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace};
+use fjall::{Database, Keyspace, Slice};
 
 use crate::error::Fatal;
 use crate::types::Revision;
@@ -48,19 +48,39 @@ impl ColdSource for FjallReader {
 
     fn index(&self) -> IndexRecords {
         let directory = self.directory.clone();
-        Box::new(self.index.iter().map(move |entry| {
-            let corrupt = |bad: Malformed| Fatal::corruption(&directory, bad.offset, bad.detail);
-            let (key, content) = entry
-                .into_inner()
-                .map_err(|error| from_fjall("read", &directory, error))?;
-            let revision = record::parse_revision_key(&key).map_err(corrupt)?;
-            record::decode_index_record(revision, &content).map_err(corrupt)
-        }))
+        let decode = move |(revision, content): (Revision, Slice)| {
+            record::decode_index_record(revision, &content)
+                .map_err(|bad| Fatal::corruption(&directory, bad.offset, bad.detail))
+        };
+        let all = entries(&self.index, &self.directory);
+        Box::new(all.map(move |entry| entry.and_then(&decode)))
     }
 
     fn path(&self) -> PathBuf {
         self.directory.clone()
     }
+}
+
+/// The entries of a keyspace as they are at this moment, ascending.
+pub(super) fn entries(
+    keyspace: &Keyspace,
+    directory: &Path,
+) -> impl Iterator<Item = Result<(Revision, Slice), Fatal>> + use<> {
+    let directory = directory.to_path_buf();
+    let mut last = None;
+    keyspace.iter().map(move |entry| {
+        let corrupt = |bad: Malformed| Fatal::corruption(&directory, bad.offset, bad.detail);
+        let (key, content) = entry
+            .into_inner()
+            .map_err(|error| from_fjall("read", &directory, error))?;
+        let revision = record::parse_revision_key(&key).map_err(corrupt)?;
+        if last.is_some_and(|last| last >= revision) {
+            let detail = format!("revision {revision:?} comes after {last:?}");
+            return Err(corrupt(Malformed::new(0, detail)));
+        }
+        last = Some(revision);
+        Ok((revision, content))
+    })
 }
 
 impl fmt::Debug for FjallReader {

@@ -189,6 +189,11 @@ impl ModelStore {
         let all = state.seen.iter().filter(|(key, _)| key.0 == family);
         all.map(|(key, bytes)| (key.1, bytes.clone())).collect()
     }
+
+    fn index_records(&self) -> impl Iterator<Item = Result<RecordMeta, Fatal>> + use<> {
+        let all = self.family(Family::Index).into_iter();
+        all.map(|(revision, bytes)| record::decode_index_record(revision, &bytes).map_err(corrupt))
+    }
 }
 
 impl CheckpointStore for ModelStore {
@@ -266,11 +271,7 @@ impl CheckpointStore for ModelStore {
         &self,
         visit: &mut dyn FnMut(RecordMeta) -> Result<(), Fatal>,
     ) -> Result<(), Fatal> {
-        for (revision, bytes) in self.family(Family::Index) {
-            let record = record::decode_index_record(revision, &bytes).map_err(corrupt)?;
-            visit(record)?;
-        }
-        Ok(())
+        self.index_records().try_for_each(|record| visit(record?))
     }
 
     fn visit_values(&self, visit: &mut ValueVisitor<'_>) -> Result<(), Fatal> {
@@ -319,10 +320,7 @@ impl ColdSource for ModelDisk {
     }
 
     fn index(&self) -> IndexRecords {
-        let all = ModelStore::open(self).family(Family::Index);
-        Box::new(all.into_iter().map(|(revision, bytes)| {
-            record::decode_index_record(revision, &bytes).map_err(corrupt)
-        }))
+        Box::new(ModelStore::open(self).index_records())
     }
 
     fn path(&self) -> PathBuf {

@@ -22,14 +22,6 @@ pub struct Furthest {
     pub place: Place,
 }
 
-impl Furthest {
-    /// Where it ends, byte offset within its segment.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        u64::from(self.place.offset) + u64::from(self.place.length)
-    }
-}
-
 impl Reach {
     /// Of no record yet.
     pub(super) fn new(manifest: &Manifest) -> Reach {
@@ -50,9 +42,8 @@ impl Reach {
         let Some(furthest) = self.0.get_mut(&place.segment) else {
             return false;
         };
-        let this = Furthest { revision, place };
-        if furthest.is_none_or(|before| before.end() < this.end()) {
-            *furthest = Some(this);
+        if furthest.is_none_or(|before| before.place.end() < place.end()) {
+            *furthest = Some(Furthest { revision, place });
         }
         true
     }

@@ -22,7 +22,7 @@ use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 use super::RaftLog;
 use super::format::{BLOCK, FIRST_GROUP_OFFSET};
-use super::segment::{FileName, remove, rename, sync_directory, write_zeros, zeros};
+use super::segment::{FileName, remove, rename, sync_directory, write_zeros, zero_fill, zeros};
 
 /// A file that can become a segment.
 #[derive(Debug)]
@@ -256,8 +256,8 @@ impl SpareJob {
                 return Ok(None);
             }
             Work::Take(spare) => {
-                clear_header(&*spare.file, &spare.path)?;
-                sync(&*spare.file, &spare.path)?;
+                // What lies in a header's block must not be taken for a header.
+                zero_fill(&*spare.file, &spare.path, 0, BLOCK as u64)?;
                 (spare.path.clone(), spare)
             }
             Work::Create => {
@@ -318,7 +318,10 @@ impl SpareJob {
             file.set_len(self.length)
                 .map_err(|source| Fatal::io("cut", path, source))?;
         }
-        clear_header(&*file, path)?;
+        // As above; synced with the rest.
+        let header = BLOCK as u64;
+        write_zeros(&*file, &zeros(header), 0, header)
+            .map_err(|source| Fatal::io("fill with zeros", path, source))?;
         let length = self.fill(&*file, path, length.min(self.length), between)?;
         Ok(SpareFile {
             path: path.to_path_buf(),
@@ -360,7 +363,8 @@ impl SpareJob {
                 between();
             }
         }
-        sync(file, path)?;
+        file.sync_data()
+            .map_err(|source| Fatal::io("sync", path, source))?;
         Ok(length)
     }
 }
@@ -382,17 +386,4 @@ fn fill_piece(
     let piece = write_zeros(file, zeros, range.start, range.end)?;
     file.write_back(range.start, piece)?;
     Ok(piece)
-}
-
-/// What lies in a header's block must not be taken for a header.
-fn clear_header(file: &dyn VfsFile, path: &Path) -> Result<(), Fatal> {
-    let header = BLOCK as u64;
-    write_zeros(file, &zeros(header), 0, header)
-        .map(|_| ())
-        .map_err(|source| Fatal::io("fill with zeros", path, source))
-}
-
-fn sync(file: &dyn VfsFile, path: &Path) -> Result<(), Fatal> {
-    file.sync_data()
-        .map_err(|source| Fatal::io("sync", path, source))
 }

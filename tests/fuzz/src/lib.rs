@@ -30,6 +30,8 @@ mod answer;
 #[path = "../../../server/src/rpc/convert.rs"]
 #[allow(dead_code, reason = "answers are no input")]
 mod convert;
+#[path = "../../model/apply/deferred.rs"]
+mod deferred;
 #[path = "../../model/apply/generate.rs"]
 mod generate;
 #[path = "../../integrity/log_image.rs"]

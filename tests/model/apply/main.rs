@@ -9,6 +9,7 @@
 )]
 
 mod answer;
+mod deferred;
 mod generate;
 mod member;
 mod model;

@@ -1,21 +1,23 @@
 //! A member under test: the state machine over a log that is a byte vector.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use storage::apply::command::{Command, Envelope, Range, Txn};
 use storage::apply::{
-    DeferredRange, EntryData, MachineHash, OpResult, Plan, Projection, RangeResult, Response,
-    Restart, StateMachine, TxnResult, codec,
+    DeferredRange, EntryData, MachineHash, OpResult, Projection, RangeResult, Response, Restart,
+    StateMachine, TxnResult, codec,
 };
 use storage::error::Refusal;
 use storage::limits::GATHERED_KEYS_MAX;
-use storage::mvcc::{Bounds, Mvcc};
+use storage::mvcc::Mvcc;
 use storage::types::{
     Event, KeyValueRef, LogIndex, RecordMeta, RequestId, Revision, SegmentNumber, Term,
 };
 
 use crate::answer::{Answer, Change, Effect, KeyValue};
+use crate::deferred::made;
 
 pub struct Member {
     machine: StateMachine,
@@ -271,38 +273,15 @@ impl Member {
         answer
     }
 
-    /// Makes a deferred read as whoever answers does: in slices, here of two keys.
     fn make(&self, deferred: &DeferredRange) -> Answer {
-        let (mvcc, plan) = (self.machine.mvcc(), Plan::new(&deferred.range));
-        let asked = &deferred.range.range;
-        let bounds = Bounds::of_request(&asked.key, &asked.range_end);
-        let mut fetched = Vec::new();
-        let mut rest = Some(bounds.clone());
-        while let Some(bounds) = rest.filter(|_| !plan.count_only()) {
-            let next = mvcc.range_slice(&bounds, deferred.at, 2, 2, &mut fetched);
-            rest = next.map(|key| bounds.resume_at(&key));
-        }
-        fetched.truncate(plan.fetch_limit().unwrap_or(usize::MAX));
-        for key_value in &mut fetched {
-            if let KeyValueRef::Stored(meta) = key_value {
-                *key_value = KeyValueRef::Resident(meta.encode(&self.stored_value(meta)));
-            }
-        }
-        let (mut count, mut rest) = (0, Some(bounds));
-        while let Some(bounds) = rest {
-            let (found, next) = mvcc.count_slice(&bounds, deferred.at, 2);
-            count += i64::try_from(found).unwrap();
-            rest = next.map(|key| bounds.resume_at(&key));
-        }
-        assert!(deferred.count.is_none_or(|known| known == count));
-        let (key_values, more) = plan.arrange(fetched);
-        self.range_answer(RangeResult {
-            revision: deferred.revision,
-            key_values,
-            projection: plan.projection(),
-            more,
-            count,
-        })
+        let encoded = |reference: &KeyValueRef| {
+            Ok::<_, Infallible>(match reference {
+                KeyValueRef::Resident(encoded) => encoded.clone(),
+                KeyValueRef::Stored(meta) => meta.encode(&self.stored_value(meta)),
+            })
+        };
+        let Ok(range) = made(self.machine.mvcc(), deferred, 2, encoded);
+        self.range_answer(range)
     }
 
     fn range_answer(&self, result: RangeResult) -> Answer {
